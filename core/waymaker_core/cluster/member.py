@@ -23,6 +23,7 @@ from waymaker_core.cluster.liveness import Liveness
 from waymaker_core.cluster.moves import IN_MOVE, Moves
 from waymaker_core.cluster.node_figures import NodeFigures, Sums
 from waymaker_core.cluster.peer_messages import (
+    NUMBER_END,
     Beat,
     ClaimWanted,
     Hello,
@@ -76,6 +77,7 @@ class Member:
         self.node = node
         self._settings = settings
         self._asks = self._tokens = 0
+        self._run = seed % NUMBER_END
         ms = now.mono_ns // MS
         config = node.config
         self._others = [each for each in config.members if each != config.node_id]
@@ -158,7 +160,7 @@ class Member:
         if self._left_over:
             return 0
         own_moves = min(self._moves.next_deadline(), self._leaving.next_deadline())
-        if self._group.is_led_here:
+        if self._group.is_led_here and not self.is_leaving:
             own_moves = min(own_moves, self._sweep.next_deadline())
         own = (
             min(self._group.next_deadline(), self._replicas.next_deadline(), self._beat_at, self._claim_at, own_moves)
@@ -204,7 +206,9 @@ class Member:
             if isinstance(message, OfReplica):
                 self._replicas.received(now, item.sender, message)
             elif isinstance(message, Beat):
-                self._liveness.beat(now, item.sender, leaving=message.leaving > 0, stalled=message.stalled > 0)
+                self._liveness.beat(
+                    now, item.sender, message.run, leaving=message.leaving > 0, stalled=message.stalled > 0
+                )
                 self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
             elif isinstance(message, Hello):
                 self._founding.heard(now, item.sender, message)
@@ -346,8 +350,8 @@ class Member:
             self._group.note_disk(now, stalled=stalled)
         if now >= self._sums_at:
             self._sums, self._sums_at = self._figures.own_sums(), now + self._settings.figures_ms
-        self._liveness.beat(now, self.node.config.node_id, leaving, stalled)
-        return Beat(int(leaving), int(stalled), *self._sums)
+        self._liveness.beat(now, self.node.config.node_id, self._run, leaving=leaving, stalled=stalled)
+        return Beat(self._run, int(leaving), int(stalled), *self._sums)
 
     def _send(self) -> None:
         """Send to each other member all that there is for it by now, in one frame."""

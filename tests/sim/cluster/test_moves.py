@@ -24,8 +24,9 @@ def test_members_that_stop_in_turn_leave_no_outcome_in_doubt() -> None:
     assert world.machines.marks["halted: clean"] > 2
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 7])
 def test_faults_beside_moves_lose_nothing(seed: int) -> None:
+    """7: a member that leads the catalog, and cannot leave at once, has no work left over meanwhile."""
     world = MovesWorld(seed)
     world.run()
     assert world.moves
@@ -155,7 +156,7 @@ def test_the_streams_of_a_stalled_disk_are_led_elsewhere_and_come_back() -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "seed"), [("drain_first", 2), ("hand_deliveries_over", 2), ("return_when_settled", 2), ("keep_pinned", 4)]
+    ("name", "seed"), [("drain_first", 1), ("hand_deliveries_over", 2), ("return_when_settled", 2), ("keep_pinned", 4)]
 )
 def test_a_world_notices_each_rule_that_is_left_out(name: str, seed: int) -> None:
     (check,) = MOVE_RULES[name].caught_by
