@@ -189,6 +189,18 @@ class KeepVote:
 
 
 @dataclass(slots=True, eq=False)
+class KeepDoubts:
+    """This node may have forgotten something: rows of a stream, the claim up to which, and 0; none is in doubt up to 0.
+
+    The row of the catalog has a term, and 1 while streams are to be learnt that are in doubt. It is the last one. Answered by
+    `Kept` or `Declined`.
+    """
+
+    ask: int
+    doubts: Sequence[tuple[int, int, int]]
+
+
+@dataclass(slots=True, eq=False)
 class Enrol:
     """This replica counts since an epoch, and verified its whole log in another. Answered by `Kept` or `Declined`."""
 
@@ -282,6 +294,7 @@ Input = (
     | Cut
     | Promise
     | KeepVote
+    | KeepDoubts
     | Enrol
     | SendSnapshot
     | NextPiece

@@ -10,7 +10,7 @@ All is decided by the log alone, so every node that has applied the same records
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Final, NamedTuple
 
 from waymaker_core.model.records import AuthorityOpened, StreamsClaimed
@@ -18,13 +18,20 @@ from waymaker_core.model.types import StreamId
 
 
 class Claim(NamedTuple):
-    """A claim of a stream. `epoch`: the position of its record in the catalog's log; 0 where there is none."""
+    """A claim of a stream. `epoch`: the position of its record in the catalog's log; 0 where there is none.
+
+    `directories`: of each replica the directory that counts, which is the one that the group's members name where the claim
+    stands; 0 for any. Empty where they name none.
+    """
 
     epoch: int = 0
     primary: int = 0
     replicas: tuple[int, ...] = ()
+    directories: tuple[int, ...] = ()
 
 
+DirectoryOf = Callable[[int], int]
+"""Returns the directory with which a node counts, 0 for any."""
 NO_CLAIM: Final = Claim()
 
 
@@ -72,7 +79,9 @@ class Authority:
         self._staged.clear()
         self._staged_openings.clear()
 
-    def apply_claims(self, record: StreamsClaimed, position: int, known: Container[StreamId]) -> list[StreamId]:
+    def apply_claims(
+        self, record: StreamsClaimed, position: int, known: Container[StreamId], directory_of: DirectoryOf = lambda node: 0
+    ) -> list[StreamId]:  # fmt: skip
         """Make each claim the newest one of its stream, if that is known; return the streams whose claims changed."""
         changed: list[StreamId] = []
         for number, primary, nodes in zip(record.stream_ids, record.primaries, record.replicas, strict=True):
@@ -82,10 +91,15 @@ class Authority:
             staged = self._staged.get(stream_id)
             if staged is not None and staged.epoch == position:
                 del self._staged[stream_id]
-            claim = Claim(position, primary, tuple(nodes))
+            claim = _named(Claim(position, primary, tuple(nodes)), directory_of)
             self.confs[stream_id] = self.confs.get(stream_id, NO_CONF)._replace(newest=claim)
             changed.append(stream_id)
         return changed
+
+    def name_directories(self, directory_of: DirectoryOf) -> None:
+        """Name the directories of claims that stand before the first members: those of a single node's streams."""
+        for stream_id, conf in self.confs.items():
+            self.confs[stream_id] = Conf(_named(conf.newest, directory_of), _named(conf.opened, directory_of))
 
     def apply_openings(self, record: AuthorityOpened) -> list[StreamId]:
         """Open each claim that is the newest one of its stream and not open yet; return the streams where it was."""
@@ -124,16 +138,33 @@ class Authority:
                     raise ValueError("not the claims of a stream")
 
 
+def _named(claim: Claim, directory_of: DirectoryOf) -> Claim:
+    directories = tuple(map(directory_of, claim.replicas))
+    return claim._replace(directories=directories) if any(directories) else claim
+
+
 def _plain(claim: Claim) -> list[object]:
-    return [claim.epoch, claim.primary, list(claim.replicas)]
+    plain: list[object] = [claim.epoch, claim.primary, list(claim.replicas)]
+    return [*plain, list(claim.directories)] if claim.directories else plain
 
 
 def _claim(value: object, position: int) -> Claim:
     match value:
         case [0, 0, []]:
             return NO_CLAIM
-        case [int(epoch), int(primary), list(nodes)] if 0 < epoch <= position and primary in nodes:
+        case [int(epoch), int(primary), list(nodes), *rest] if 0 < epoch <= position and primary in nodes:
             replicas = tuple(node for node in nodes if type(node) is int and 0 < node < 1 << 64)
             if len(dict.fromkeys(replicas)) == len(nodes):
-                return Claim(epoch, primary, replicas)
+                return Claim(epoch, primary, replicas, _directories(rest, len(replicas)))
     raise ValueError("not a claim")
+
+
+def _directories(rest: list[object], count: int) -> tuple[int, ...]:
+    match rest:
+        case []:
+            return ()
+        case [list(found)]:
+            directories = tuple(each for each in found if type(each) is int and 0 <= each < 1 << 64)
+            if len(directories) == len(found) == count and any(directories):
+                return directories
+    raise ValueError("not the directories of a claim")

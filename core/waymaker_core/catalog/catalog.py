@@ -235,9 +235,12 @@ class Catalog:
         if isinstance(record, EpochRecord):
             self.group.begin_term(record.epoch, position)
         elif isinstance(record, MembersRecord):
+            first = self.group.members[-1].position == 0
             self.group.set_members(position, record.data)
+            if first:
+                self.authority.name_directories(self.group.directory_of)
         elif isinstance(record, StreamsClaimed):
-            changed = self.authority.apply_claims(record, position, self.entries)
+            changed = self.authority.apply_claims(record, position, self.entries, self.group.directory_of)
             for stream_id in changed:
                 self.wishes.note_primary(stream_id, self.authority.confs[stream_id].newest.primary)
             return changed

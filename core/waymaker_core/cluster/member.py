@@ -13,32 +13,40 @@ from typing import Final
 from waymaker_core.api.authority_requests import ClearStreamAuthority, ClusterStats, SetStreamPinned
 from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
 from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, RecordsRead, Replicate, Reply
-from waymaker_core.api.inputs import Call, Cancel, Drain
+from waymaker_core.api.inputs import Call, Cancel, Drain, KeepDoubts
 from waymaker_core.api.inputs import Input as NodeInput
-from waymaker_core.cluster.catalog_group import CatalogGroup
+from waymaker_core.catalog.authority import Claim as CatalogClaim
+from waymaker_core.catalog.placement import hashed_order
+from waymaker_core.cluster.catalog_group import CatalogGroup, GroupView
+from waymaker_core.cluster.doubt import Doubts
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
-from waymaker_core.cluster.founding import Founding, Standing, directory_number
+from waymaker_core.cluster.founding import Condition, Founding, directory_number
 from waymaker_core.cluster.leaving import Leaving, Stage
 from waymaker_core.cluster.liveness import Liveness
 from waymaker_core.cluster.moves import IN_MOVE, Moves
 from waymaker_core.cluster.node_figures import NodeFigures, Sums
 from waymaker_core.cluster.peer_messages import (
     NUMBER_END,
+    Announcement,
     Beat,
     ClaimWanted,
-    Hello,
+    EndAsked,
+    EndKnown,
     MoveReady,
     MoveWanted,
     OfGroup,
     OfReplica,
     OpenWanted,
     PeerMessage,
+    PlaceWanted,
+    Wish,
     decode_frame,
     frames_of,
 )
 from waymaker_core.cluster.replicas import Replicas
 from waymaker_core.cluster.settings import MemberSettings
 from waymaker_core.cluster.stalls import Stalls
+from waymaker_core.cluster.status import ClusterStatus, MemberStatus, add_streams
 from waymaker_core.cluster.sweep import Sweep
 from waymaker_core.model.disk_ops import DiskOp, OpResult
 from waymaker_core.model.result_codes import NO_LEADER as NO_LEADER_CODE
@@ -85,7 +93,8 @@ class Member:
         self._founding = Founding(config.node_id, config.members, directory, settings.suspect_ms)
         self._obstacle = ""
         self._group = CatalogGroup(node, directory, settings.raft, seed, self._take_ask)
-        self._replicas = Replicas(node, settings, self._take_ask)
+        self._doubts = Doubts(node, seed, self._take_ask)
+        self._replicas = Replicas(node, settings, self._take_ask, self._doubts.is_torn)
         self._liveness = Liveness(config.node_id, settings, ms)
         self._moves = Moves(node, self._replicas, settings)
         self._sweep = Sweep(node, self._liveness, settings)
@@ -95,11 +104,14 @@ class Member:
         self._sums, self._sums_at = Sums(), ms
         self._beat_at = ms
         self._claim_at = ms
+        self._settled_members = -1
+        """The position of the members whose directories all newest claims name; -1 where that was not looked at."""
         self._effects: list[MemberEffect] = []
         self._left_over: list[NodeInput] = []
         self._claims: dict[int, ClaimStream] = {}
         """Claims that this member, as the leader of the catalog, is about to ask its node for, by stream."""
         self._openings: dict[int, OpenAuthority] = {}
+        self._own_inputs: list[NodeInput] = []
         self._held_drain: Drain | None = None
         """The stop that was asked for, while there is something to give away."""
         self._out: dict[int, list[PeerMessage]] = {}
@@ -137,6 +149,7 @@ class Member:
         self._beat(ms)
         self._group.step(ms, messages)
         self._tend_members(ms, bool(left_over))
+        self._settle_doubts(ms)
         # What the group asks for stands before anything that the node decides in this step.
         for_node = left_over + self._group.take_node_inputs() + for_node
         self._replicas.step_due(ms)
@@ -151,7 +164,7 @@ class Member:
             if not for_node:
                 break
         self._left_over = for_node
-        self._send()
+        self._send(ms)
         effects, self._effects = self._effects, []
         return effects
 
@@ -162,10 +175,10 @@ class Member:
         own_moves = min(self._moves.next_deadline(), self._leaving.next_deadline())
         if self._group.is_led_here and not self.is_leaving:
             own_moves = min(own_moves, self._sweep.next_deadline())
-        own = (
-            min(self._group.next_deadline(), self._replicas.next_deadline(), self._beat_at, self._claim_at, own_moves)
-            * MS
-        )
+        group_at = min(self._group.next_deadline(), self._replicas.next_deadline())
+        own = min(group_at, self._beat_at, self._claim_at, own_moves) * MS
+        asks_at = self._doubts.next_deadline()
+        own = own if asks_at is None else min(own, asks_at * MS)
         node = self.node.next_deadline()
         return own if node is None else min(own, node)
 
@@ -175,9 +188,33 @@ class Member:
         return self._group.is_led_here
 
     @property
+    def leader(self) -> int:
+        """Return the member that leads the catalog as far as known, else 0."""
+        return self._group.leader
+
+    @property
+    def obstacle(self) -> str:
+        """Return why this member can neither found a group nor join one before an operator acts, or an empty text."""
+        return self._obstacle
+
+    def status(self, now: Now) -> ClusterStatus:
+        """Return the cluster as this member knows it. Costs a look at every stream."""
+        ms, group = now.mono_ns // MS, self._group
+        own = self.node.config.node_id
+        status = ClusterStatus(own, group.leader, group.term, group.leader_changes)
+        for node in sorted((own, *self._others)):
+            status.members.append(MemberStatus(node, self._liveness.was_heard(ms, node)))
+        add_streams(status, self._replicas)
+        return status
+
+    @property
     def replicas(self) -> Replicas:
         """Return the replicas of this member, to be read between steps."""
         return self._replicas
+
+    def view_of_group(self) -> GroupView | None:
+        """Return what this member knows of the catalog's group, to be read between steps; None while it has none."""
+        return self._group.view()
 
     @property
     def moves(self) -> Moves:
@@ -204,21 +241,27 @@ class Member:
             return
         for message in frame:
             if isinstance(message, OfReplica):
-                self._replicas.received(now, item.sender, message)
+                if self._group.admits_replicas:
+                    self._replicas.received(now, item.sender, message)
             elif isinstance(message, Beat):
+                if not self._liveness.is_alive(now, item.sender):
+                    self._replicas.returned(now, item.sender)
                 self._liveness.beat(
                     now, item.sender, message.run, leaving=message.leaving > 0, stalled=message.stalled > 0
                 )
                 self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
-            elif isinstance(message, Hello):
+            elif isinstance(message, Announcement):
                 self._founding.heard(now, item.sender, message)
-            elif isinstance(message, MoveReady):
-                self._moves.note_answer(item.sender, message)
-                self._grant(now, message, item.sender)
-            elif isinstance(message, ClaimWanted | OpenWanted):
-                self._grant(now, message, item.sender)
+            elif isinstance(message, EndAsked):
+                self._group.ask_end(now, item.sender, message.number)
+            elif isinstance(message, EndKnown):
+                self._doubts.end_known(message)
             elif isinstance(message, MoveWanted):
                 self._move_wanted(now, item.sender, message)
+            elif isinstance(message, Wish):
+                if isinstance(message, MoveReady):
+                    self._moves.note_answer(item.sender, message)
+                self._grant(now, message, item.sender)
             else:
                 messages.append(message)
 
@@ -266,7 +309,9 @@ class Member:
         """Pass an effect of the node on, or do what it asks of the cluster."""
         if isinstance(effect, Kept | Declined):
             kept = isinstance(effect, Kept)
-            if not self._group.take_answer(now, effect.ask, kept):
+            if self._doubts.take_answer(effect.ask, kept):
+                self._replicas.doubts_noted(now, self._doubts.in_doubt())
+            elif not self._group.take_answer(now, effect.ask, kept):
                 self._replicas.take_answer(now, effect.ask, kept)
         elif isinstance(effect, Replicate):
             if effect.stream_id == CATALOG:
@@ -296,8 +341,8 @@ class Member:
             ready, self._moves.wishes = self._moves.wishes, []
             for wish in (*wishes, *ready):
                 self._grant(now, wish, self.node.config.node_id)
-        inputs = group.take_node_inputs() + replicas.node_inputs + self._moves.node_inputs
-        replicas.node_inputs, self._moves.node_inputs = [], []
+        inputs = group.take_node_inputs() + replicas.node_inputs + self._moves.node_inputs + self._own_inputs
+        replicas.node_inputs, self._moves.node_inputs, self._own_inputs = [], [], []
         if self._held_drain is not None and self._leaving.stage is Stage.LEFT:
             inputs.append(self._held_drain)
             self._held_drain = None
@@ -317,14 +362,35 @@ class Member:
     def _tend_members(self, now: int, busy: bool) -> None:
         """Found the group where that is this member's part, or propose changes of its members, as its leader."""
         group, founding = self._group, self._founding
-        standing = group.standing
-        if standing != Standing.GROUPED:
-            first = founding.first_members(now, standing)
+        condition = group.condition
+        if condition != Condition.GROUPED:
+            first = founding.first_members(now, condition)
             if first is not None:
                 group.found(first)
-            self._say_obstacle(founding.obstacle(now, standing))
+            self._say_obstacle(founding.obstacle(now, condition))
         elif group.is_led_here and not busy:
             group.change_members(now, founding.changes(now, group.members))
+
+    def _settle_doubts(self, now: int) -> None:
+        """Learn which claims this member may have forgotten, where its journal ended with a tear, and answer others that do."""
+        group, doubts, own = self._group, self._doubts, self.node.config.node_id
+        question = doubts.question(now)
+        if question is not None and group.leader == own:
+            group.ask_end(now, own, question.number)
+        elif question is not None and group.leader:
+            self._to(group.leader, question)
+        for node, number, position in group.ends:
+            if node == own:
+                doubts.end_known(EndKnown(number, position))
+            else:
+                self._to(node, EndKnown(number, position))
+        group.ends = []
+        notes = doubts.notes()
+        if notes is not None:
+            self._own_inputs.append(notes)
+        if group.take_end_of_doubt():
+            torn = self.node.doubt(CATALOG).torn
+            self._own_inputs.append(KeepDoubts(self._take_ask(), [(CATALOG, 0, torn)]))
 
     def _say_obstacle(self, obstacle: str) -> None:
         if obstacle != self._obstacle:
@@ -337,9 +403,11 @@ class Member:
     def _beat(self, now: int) -> None:
         if now >= self._beat_at:
             self._beat_at = now + self._settings.beat_ms
-            beat, hello = self._own_beat(now), self._founding.hello(self._group.standing)
+            beat = self._own_beat(now)
             for node in self._others:
-                self._out.setdefault(node, []).extend([beat, hello])
+                self._to(node, beat)
+                if self._group.condition != Condition.UNREAD:
+                    self._to(node, self._founding.announcement(self._group.condition))
 
     def _own_beat(self, now: int) -> Beat:
         """Look at this node, and return what it says of itself."""
@@ -353,11 +421,14 @@ class Member:
         self._liveness.beat(now, self.node.config.node_id, self._run, leaving=leaving, stalled=stalled)
         return Beat(self._run, int(leaving), int(stalled), *self._sums)
 
-    def _send(self) -> None:
+    def _to(self, node: int, message: PeerMessage) -> None:
+        self._out.setdefault(node, []).append(message)
+
+    def _send(self, now: int) -> None:
         """Send to each other member all that there is for it by now, in one frame."""
         group, replicas, out = self._group, self._replicas, self._out
         for raft_message in group.out:
-            out.setdefault(raft_message.to, []).append(OfGroup(self._founding.directory, raft_message))
+            self._to(raft_message.to, OfGroup(self._founding.directory, group.is_doubtful, raft_message))
         for node, message in replicas.out:
             out.setdefault(node, []).append(message)
         for node, question in self._moves.out:
@@ -365,13 +436,18 @@ class Member:
         self._moves.out = []
         if group.leader and (replicas.wishes or self._moves.wishes):
             out.setdefault(group.leader, []).extend([*replicas.wishes, *self._moves.wishes])
-        group.out, replicas.out, replicas.wishes, self._moves.wishes, self._out = [], [], [], [], {}
+        for node in group.lacking:
+            replicas.note_lacking(now, CATALOG, node)
+        group.out, group.lacking, replicas.out, replicas.wishes, self._out = [], [], [], [], {}
+        self._moves.wishes = []
         for node, messages in out.items():
             self._effects += [ToPeer(node, Lane.LIVE, frame) for frame in frames_of(messages)]
+        self._effects += replicas.logs
+        replicas.logs = []
 
     # ------------------------------------------------------------------ claims
 
-    def _grant(self, now: int, wish: ClaimWanted | OpenWanted | MoveReady, sender: int) -> None:
+    def _grant(self, now: int, wish: Wish, sender: int) -> None:
         """Do what a primary wishes, as the leader of the catalog."""
         conf = self.node.conf(wish.stream_id)
         if not self._group.is_led_here or conf is None or conf.newest.epoch != wish.epoch:
@@ -379,24 +455,43 @@ class Member:
         if isinstance(wish, OpenWanted):
             if conf.opened.epoch != wish.epoch:
                 self._openings[wish.stream_id] = OpenAuthority(wish.stream_id, wish.epoch)
+        elif isinstance(wish, ClaimWanted):
+            self._claim(now, wish.stream_id, wish.primary)
         elif isinstance(wish, MoveReady):
             newest, is_well = conf.newest, self._liveness.is_well
             wanted = self._sweep.wants(*wish) or not is_well(now, sender)
             if wanted and sender == newest.primary and wish.to in newest.replicas and is_well(now, wish.to):
                 self._claims[wish.stream_id] = ClaimStream(wish.stream_id, wish.to, newest.replicas, newest.epoch)
         else:
-            self._claim(now, wish.stream_id, wish.primary)
+            self._place(now, wish, conf.newest.primary)
+
+    def _place(self, now: int, wish: PlaceWanted, primary: int) -> None:
+        """Claim a stream for its primary on as many nodes as there should be, at once; or on the primary alone."""
+        config = self.node.config
+        nodes = [primary]
+        if wish.spread:
+            members = self._group.members.voters + self._group.members.learners
+            order = hashed_order(str(wish.stream_id), members)
+            others = [each for each in order if each != primary and self._liveness.is_alive(now, each)]
+            nodes += others[: config.replication_factor - 1]
+            if len(nodes) < min(config.replication_factor, len(members)):
+                return
+        self._claims[wish.stream_id] = ClaimStream(wish.stream_id, primary, nodes, wish.epoch)
 
     def _claim(self, now: int, stream_id: int, preferred: int = 0) -> None:
-        """Claim a stream anew for the first of its replicas that is alive; a certain one, then its primary, by preference."""
+        """Claim a stream anew for the first of its replicas that is alive; a certain one, then its primary, by preference.
+
+        Those that lost their directories since the last claim come last: they have nothing of the stream.
+        """
         conf = self.node.conf(stream_id)
         assert conf is not None
         newest = conf.newest
         first = preferred if preferred in newest.replicas else newest.primary
         at = newest.replicas.index(first)
+        lost, liveness = self._replaced_in(newest), self._liveness
         order = (*newest.replicas[at:], *newest.replicas[:at])
-        alive = [node for node in order if self._liveness.is_alive(now, node)]
-        for node in sorted(alive, key=lambda each: not self._liveness.is_well(now, each)):
+        alive = [node for node in order if liveness.is_alive(now, node)]
+        for node in sorted(alive, key=lambda each: (each in lost, not liveness.is_well(now, each))):
             self._claims[stream_id] = ClaimStream(stream_id, node, newest.replicas, newest.epoch)
             return
 
@@ -410,23 +505,35 @@ class Member:
         liveness = self._liveness
         silent = {node for node in self._others if not liveness.is_alive(now, node)}
         stalled = {node for node in (*self._others, self.node.config.node_id) if liveness.is_stalled(node)}
-        if not silent and not stalled:
+        # Whether a directory has changed is looked at for all streams once, and again until none names an old one.
+        members = self.node.catalog_members()
+        version = 0 if members is None else members.position
+        moved = version != self._settled_members
+        if not silent and not stalled and not moved:
             return
+        if moved and not any(self._replaced_in(conf.newest) for conf in self.node.confs()):
+            self._settled_members = version
         for stream_id, _ in list(self._replicas.items()):
             conf = self.node.conf(stream_id)
             if conf is None:
                 continue
             newest = conf.newest
             is_replaceable = newest.primary in stalled and any(liveness.is_well(now, node) for node in newest.replicas)
-            if newest.primary in silent or is_replaceable:
+            if newest.primary in silent or is_replaceable or (moved and self._replaced_in(newest)):
                 self._claim(now, stream_id)
+
+    def _replaced_in(self, claim: CatalogClaim) -> list[int]:
+        """Return the replicas of a claim whose directory is another one by now: they count only in a new claim."""
+        named = zip(claim.replicas, claim.directories or (0,) * len(claim.replicas), strict=True)
+        directory_of = self.node.directory_of
+        return [node for node, directory in named if directory_of(node) not in (0, directory)]
 
     # ------------------------------------------------------------------ planned moves
 
     def _move_wanted(self, now: int, sender: int, wanted: MoveWanted) -> None:
         """Answer a primary that asks whether this node is there, or begin to move a stream that is led here."""
         if wanted.to == self.node.config.node_id:
-            self._out.setdefault(sender, []).append(MoveReady(*wanted))
+            self._to(sender, MoveReady(*wanted))
         else:
             self._moves.begin_move(now, *wanted)
 
@@ -441,7 +548,7 @@ class Member:
             if primary == own:
                 self._moves.begin_move(now, *wanted)
             else:
-                self._out.setdefault(primary, []).append(wanted)
+                self._to(primary, wanted)
         if self._leaving.leave_on(now, group.is_led_here, group.leader):
             group.hand_over(now)
 

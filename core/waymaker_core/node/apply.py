@@ -125,8 +125,8 @@ class Applier:
     def replicate_suffixes(self) -> None:
         """Send what recovery found durable and not known to be committed, from the node that is to lead its log."""
         state = self._state
-        if state.config.member:
-            return  # it is to lead none yet
+        if state.config.member or not self._replicated:
+            return  # it is to lead none yet, or needs no other replica for what a first step has decided
         for log in [state.catalog_log, *(replica.log for replica in state.opening.values())]:
             if log.entries:
                 state.effects.append(Replicate(log.stream_id, log.durable))

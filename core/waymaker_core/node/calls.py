@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from waymaker_core.api.authority_requests import ClearStreamAuthority, GetClusterStats, ListOverrides, SetStreamPinned
 from waymaker_core.api.authorize import ACTIONS, stream_of
-from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
+from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, ClusterRequest, OpenAuthorities, OpenAuthority
 from waymaker_core.api.collection_requests import COLLECTION_CHANGES, COLLECTION_READS
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.kv_requests import (
@@ -129,6 +130,10 @@ READS = (
 )  # fmt: skip
 """Calls that change nothing, and are answered from applied state."""
 
+CROWDED: Final = Refusal(
+    Status.RESOURCE_EXHAUSTED, "too many answers wait for majorities of replicas; try again later", Outcome.NOT_APPLIED
+)
+
 LOGGED = (*CHANGES, GetConsumerInfo, ListConsumers)
 """Calls that may add to a log: a figure that a client sees is logged first."""
 
@@ -170,6 +175,8 @@ class Calls:
         refusal = state.config.authorize(call.principal, ACTIONS[type(request)], name)
         if refusal is None and state.stats.draining:
             refusal = Refusal(Status.UNAVAILABLE, "the server is shutting down", Outcome.NOT_APPLIED)
+        if refusal is None and self._gate.is_crowded and not isinstance(request, ClusterRequest):
+            refusal = CROWDED
         if refusal is not None:
             self._parking.refuse(call, refusal)
         elif isinstance(request, READS) and self._gate.replicated:

@@ -18,7 +18,7 @@ from waymaker_core.node.group_commit import GroupCommit, sent_record
 from waymaker_core.node.recent_records import size_of
 from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.raft.entries import HardState
-from waymaker_core.storage.journal.facts import Membership
+from waymaker_core.storage.journal.facts import NO_DOUBT, Doubt, Membership
 from waymaker_core.stream.epochs import EPOCHS_KEPT
 
 
@@ -49,6 +49,11 @@ class MemberView:
         log = self._state.find_log(stream_id)
         return 0 if log is None else log.end
 
+    def durable_end(self, stream_id: int) -> int:
+        """Return the position up to which this node has a log durably; 0 where there is none."""
+        log = self._state.find_log(stream_id)
+        return 0 if log is None else log.durable
+
     def has_stream(self, stream_id: int) -> bool:
         """Return True if the catalog, as applied, has a stream."""
         return stream_id in self._state.catalog.entries
@@ -64,6 +69,13 @@ class MemberView:
             return None
         kept = self._state.recent.first_of(stream_id)
         return log.applied + 1 if kept is None else min(kept, log.applied + 1)
+
+    def may_spread(self, stream_id: int) -> bool:
+        """Return True for a stream that is to have several replicas: not in memory only, not being restored, not damaged."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        if replica is None or replica.importing or replica.damage is not None:
+            return False
+        return not replica.stream.config.ephemeral
 
     def epoch_at(self, stream_id: int, position: int) -> int:
         """Return the epoch (the catalog's: the term) of a record, waiting ones included; -1 where that is not known."""
@@ -114,6 +126,10 @@ class MemberView:
         """Return since when this replica of a stream counts, and the epoch in which its whole log was verified."""
         return self._facts.found.replicas.get(stream_id)
 
+    def doubt(self, stream_id: int) -> Doubt:
+        """Return up to which claim (the catalog's: term) this replica may have forgotten something."""
+        return self._facts.found.doubts.get(stream_id, NO_DOUBT)
+
     def raft_hard(self) -> HardState:
         """Return the newest term of the catalog's group that this node was asked to keep, and its vote in it."""
         return self._facts.found.raft_hard
@@ -123,6 +139,19 @@ class MemberView:
     def conf(self, stream_id: int) -> Conf | None:
         """Return the newest claim and the last opened one of a stream, as applied; None where it was never claimed."""
         return self._state.catalog.authority.confs.get(StreamId(stream_id))
+
+    def directory_of(self, node: int) -> int:
+        """Return the directory with which a node counts by the members that are applied; 0 for any."""
+        return self._state.catalog.group.directory_of(node)
+
+    def claimed_streams(self) -> list[int]:
+        """Return the streams with a claim, as applied."""
+        return list(self._state.catalog.authority.confs)
+
+    def applied(self, stream_id: int) -> int:
+        """Return the position of the last record that is applied; 0 where there is none."""
+        log = self._state.find_log(stream_id)
+        return 0 if log is None else log.applied
 
     def overridden(self) -> Iterable[tuple[StreamId, Override]]:
         """Return every stream that is claimed for another node than the ring names."""
@@ -149,6 +178,10 @@ class MemberView:
         """Return the streams that were never claimed, as applied: those of a single node."""
         catalog = self._state.catalog
         return [stream_id for stream_id in catalog.entries if stream_id not in catalog.authority.confs]
+
+    def confs(self) -> Iterable[Conf]:
+        """Return the confs of all streams, as applied."""
+        return self._state.catalog.authority.confs.values()
 
     def catalog_members(self, position: int | None = None) -> GroupMembers | None:
         """Return the group's members that are in force at a position (None: at the last one applied).

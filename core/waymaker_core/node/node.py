@@ -90,8 +90,7 @@ class Node(MemberView):
     """One node in service. Made by `open_node`; `step` until it emits `Halt`, then drop it."""
 
     def __init__(self, restored: Restored) -> None:
-        state = restored.state
-        self._state = state
+        state = self._state = restored.state
         self.config = state.config
         journal, recovered = restored.journal, restored.recovered
         facts = self._facts = Facts(state, journal, recovered.facts)
@@ -128,8 +127,7 @@ class Node(MemberView):
             feed,
             facts,
         )
-        letter_box = LetterBox(state, gate, calls)
-        self._sourcing = Sourcing(state, self._committing, indexes, quarantine, feed, letter_box)
+        self._sourcing = Sourcing(state, self._committing, indexes, quarantine, feed, LetterBox(state, gate, calls))
         self._following = Following(state, group_commit, facts)
         self._incarnations = Incarnations(state, group_commit, claims)
         self._leadership = Leadership(state, group_commit, gate, parking, subscriptions, fetches, registry, claims)
@@ -374,7 +372,7 @@ class Node(MemberView):
         elif isinstance(event, TransferInput):
             self._transfers.process(event)
         elif isinstance(event, events.ReadRecords):
-            self._record_reads.read(event)
+            self._record_reads.read_records(event)
         elif isinstance(event, events.EndReading):
             self._record_reads.end_reading(event)
         elif isinstance(event, events.Confirmed):
@@ -387,6 +385,8 @@ class Node(MemberView):
             self._following.promise(event)
         elif isinstance(event, events.KeepVote):
             self._following.keep_vote(event)
+        elif isinstance(event, events.KeepDoubts):
+            self._following.keep_doubts(event)
         elif isinstance(event, events.Enrol):
             self._following.enrol(event)
         else:
@@ -483,6 +483,7 @@ class Node(MemberView):
         """Assert every invariant between steps, at the cost of looking at everything; for tests and simulations."""
         if not self._halted:
             invariants.check(self._state)
+            assert self._gate.count == self._gate.recount(), "answers that wait are counted wrong"
 
     # ------------------------------------------------------------------ figures
 

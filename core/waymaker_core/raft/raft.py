@@ -119,6 +119,11 @@ class Raft:
         """Return how many messages no correct member can have sent."""
         return self._state.contradictions
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Return True while this member may have forgotten entries that it acknowledged."""
+        return self._state.doubt > 0
+
     def load(self) -> Load:
         """Return how much waits in this member."""
         state = self._state
@@ -190,10 +195,10 @@ def _on_received(state: MemberState, each: Received) -> None:
     if message.to != state.id or message.sender == state.id or not validity.is_plausible(message):
         state.contradictions += 1
     elif len(state.log.writes) < state.settings.writes_max and admits(state, message):
-        _look_at(state, message)
+        _look_at(state, message, each.doubtful)
 
 
-def _look_at(state: MemberState, message: Message) -> None:
+def _look_at(state: MemberState, message: Message, doubtful: bool) -> None:
     """Hand a message of this term to the part that knows it."""
     if isinstance(message, AppendRequest):
         if _is_only_leader(state, message.sender):
@@ -201,7 +206,7 @@ def _look_at(state: MemberState, message: Message) -> None:
     elif isinstance(message, VoteRequest):
         elections.on_vote_request(state, message)
     elif isinstance(message, VoteResponse):
-        elections.on_vote_response(state, message)
+        elections.on_vote_response(state, message, doubtful)
     elif isinstance(message, SnapshotRequest):
         if _is_only_leader(state, message.sender):
             following.on_snapshot_request(state, message)
@@ -280,6 +285,9 @@ def _on_wish(state: MemberState, each: Propose | ProposeChange | Read | Transfer
 def _on_applied(state: MemberState, each: Applied) -> None:
     if state.applied < each.index <= state.delivered:
         state.applied = each.index
+        if 0 < state.doubt <= state.log.term_at(each.index):
+            # A leader of a later term had all that was committed before, and this log is that leader's up to here.
+            state.doubt = 0
         writing.want_snapshot(state)
 
 

@@ -94,7 +94,7 @@ class MemberState:
         "id", "settings", "random", "now", "term", "vote", "role", "leader", "log", "commit", "verified", "acked",
         "delivered", "applied", "votes", "leading", "stalled", "election_deadline", "last_contact", "number", "hard",
         "hard_number", "saved_number", "effects", "outbox", "held", "contradictions", "snapshot_asked", "reported",
-        "directory",
+        "directory", "doubt", "doubtful",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +102,14 @@ class MemberState:
     ) -> None:  # fmt: skip
         self.id = id_
         self.directory = directory
+        self.doubt = durable.doubt
+        """The term from which on a leader's entries prove that nothing is missing here; 0 where nothing may be missing.
+
+        Up to the last one, this member may have forgotten entries that it acknowledged. Its votes count only if all voters give
+        theirs.
+        """
+        self.doubtful: set[int] = set()
+        """Voters that may have forgotten entries, of those that granted their votes."""
         self.settings = settings
         self.random = RandomSource(seed)
         self.now = now

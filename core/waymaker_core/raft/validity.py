@@ -77,7 +77,7 @@ def _is_known(entry: Entry) -> bool:
 
 def check_durable(durable: Durable) -> None:
     """Compare what a disk holds with what a member writes. `CorruptState` where it cannot be."""
-    hard, snapshot, entries = durable
+    hard, snapshot, entries, _ = durable
     if hard.term < 0 or hard.vote < 0 or snapshot.index < 0 or snapshot.term < 0:
         raise CorruptState("a negative number")
     if snapshot.members.voters and not snapshot.index:

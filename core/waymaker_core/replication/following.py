@@ -18,7 +18,7 @@ from waymaker_core.replication.messages import (
     Refused,
     Want,
 )
-from waymaker_core.replication.state import ReplicaState
+from waymaker_core.replication.state import WAITING_MAX, ReplicaState
 
 CLAIMANT: Final = 0
 """The reader of what is read for a claimant: nothing is kept for it, for it can give its claim up in favour of this node."""
@@ -140,6 +140,8 @@ def apply_when_durable(state: ReplicaState, position: int) -> None:
     if state.is_durable():
         apply(state, position)
     elif position > max(state.commit, state.unapplied[-1][1] if state.unapplied else 0):
+        if len(state.unapplied) >= WAITING_MAX:
+            state.unapplied.popleft()  # a later one says more
         state.unapplied.append((state.last_ask, position))
 
 

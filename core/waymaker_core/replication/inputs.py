@@ -68,4 +68,11 @@ class RecordsRead:
     records: tuple[SentRecord, ...] | None
 
 
-Input = Received | ConfChanged | Kept | Declined | Written | Question | RecordsRead
+@dataclass(slots=True, eq=False)
+class Returned:
+    """Another node was heard again after a silence."""
+
+    node: int
+
+
+Input = Received | Returned | ConfChanged | Kept | Declined | Written | Question | RecordsRead

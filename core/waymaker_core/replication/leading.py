@@ -86,6 +86,7 @@ def _answered(state: ReplicaState, leading: Leading, sender: int, message: Acked
     follower = leading.followers.get(sender)
     if follower is None or not is_member(leading.claim, message.seat):
         return None
+    follower.retry_ms = 0
     if not isinstance(message, Mismatch):
         follower.commit = max(follower.commit, message.commit)
         if follower.commit >= leading.commit:
@@ -197,13 +198,15 @@ def _send_to(state: ReplicaState, leading: Leading, node: int, follower: Followe
             _note(state, leading, node, follower, due=due)
         return
     if due and (follower.in_flight or follower.probing):
-        # Nothing came back: begin again behind what is known.
+        # Nothing came back: ask where its log ends, without records, for it may be gone for long.
         follower.probing = True
+        wait = 2 * follower.retry_ms or state.settings.retry_ms
+        follower.retry_ms = min(wait, max(state.settings.retry_ms, state.settings.retry_max_ms))
         follower.forget_flights()
         follower.next = min(follower.next, state.log.end + 1)
         if follower.match >= 0:
             follower.next = follower.match + 1
-        _append(state, leading, node, follower)
+        _send(state, leading, node, follower, ())
         return
     if follower.probing:
         if not follower.in_flight and not follower.lacks:
@@ -239,6 +242,13 @@ def _append(state: ReplicaState, leading: Leading, node: int, follower: Follower
     return True
 
 
+def returned(state: ReplicaState, leading: Leading, node: int) -> None:
+    """Ask a follower at once that was silent for a while: its node was heard again."""
+    follower = leading.followers.get(node)
+    if follower is not None and follower.retry_ms:
+        follower.retry_ms, follower.deadline = 0, state.now
+
+
 def on_read(
     state: ReplicaState, leading: Leading, node: int, first: int, records: tuple[SentRecord, ...] | None
 ) -> None:
@@ -268,7 +278,7 @@ def _send(
         follower.add_flight(prev + len(records), size)
     follower.next += len(records)
     follower.asked, follower.lacks = leading.round, False
-    follower.deadline = state.now + settings.retry_ms
+    follower.deadline = state.now + (follower.retry_ms or settings.retry_ms)
     if follower.note_at < NEVER:
         follower.note_at = follower.deadline
 

@@ -15,6 +15,8 @@ class ReplicationSettings:
 
     retry_ms: int = 200
     """The time after which an unanswered message is sent again."""
+    retry_max_ms: int = 1_600
+    """A follower that answers nothing is asked twice as late each time, down to once in this time."""
     commit_note_ms: int = 100
     """The time after which a commit goes to a follower that nothing else is sent to."""
     append_bytes_max: int = 256 * _KIB

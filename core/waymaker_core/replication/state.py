@@ -22,6 +22,10 @@ NEVER: Final = 1 << 62
 """A deadline that does not come."""
 
 
+WAITING_MAX: Final = 256
+"""Messages that wait for the disk at most, and commits: further ones take the place of the oldest, as if those were lost."""
+
+
 class Phase(IntEnum):
     """The progress of a primary with its epoch."""
 
@@ -42,7 +46,7 @@ class Follower:
 
     __slots__ = (
         "match", "next", "probing", "in_flight", "flight_bytes", "round", "asked", "commit", "deadline", "note_at", "lacks",
-        "reading", "reads",
+        "reading", "reads", "retry_ms",
     )  # fmt: skip
 
     def __init__(self, end: int) -> None:
@@ -67,6 +71,8 @@ class Follower:
         """True while it needs records that the journal has no more."""
         self.reading = 0
         """The position from which on records are being read for it; 0 where none are."""
+        self.retry_ms = 0
+        """The time after which an unanswered message was sent again last; 0 once it has answered."""
         self.reads = False
         """True while the node keeps what it needs of the journal."""
         self.note_at = NEVER
@@ -196,8 +202,11 @@ class ReplicaState:
         """Send a message as soon as all that was asked to be kept is durable."""
         if self.is_durable():
             self.send_now(to, message)
-        else:
-            self.waiting.append((self.last_ask, to, message))
+            return
+        if len(self.waiting) >= WAITING_MAX:
+            # The disk stalls, and others ask again and again: what they asked first is the oldest news.
+            self.waiting.popleft()
+        self.waiting.append((self.last_ask, to, message))
 
     @property
     def is_silent(self) -> bool:

@@ -159,6 +159,7 @@ def server_info(info: admin.ServerInfoResponse) -> ServerInfo:
         consumers=info.consumers,
         quarantined=tuple(info.quarantined),
         draining=info.draining,
+        members={member.node_id: member.address for member in info.members},
     )
 
 

@@ -6,7 +6,7 @@ Configurations are the core's own. Everything else here is read-only for the cal
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from waymaker.client.checked import Moment, Whole
@@ -201,6 +201,8 @@ class ServerInfo:
     consumers: int
     quarantined: tuple[str, ...]
     draining: bool
+    members: dict[int, str] = field(default_factory=dict)
+    """Of a cluster: where its members serve clients, as far as the server knows."""
 
 
 @dataclass(frozen=True, slots=True)

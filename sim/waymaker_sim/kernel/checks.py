@@ -80,6 +80,11 @@ CHECKS: dict[str, tuple[str, str]] = {
     "majority first": (SAFETY, "nothing is applied, answered or delivered that rests on what no majority has confirmed"),
     "facts kept": (SAFETY, "what a replica promised or noted durably is known after a start"),
     "one leader": (SAFETY, "a node decides nothing about a stream that it does not lead"),
+    "one primary": (
+        SAFETY, "an epoch has one primary, serves once it is opened, and answers nothing asked after a newer one has answered",
+    ),
+    "replicas agree": (SAFETY, "what one member applies at a position of a log, every other one applies there, too"),
+    "replicas converge": (LIVENESS, "once faults stop, all replicas of a stream come to the same state"),
     "answer allowed": (SAFETY, "every answer carries a code or status that the request may have"),
     "answers alike": (SAFETY, "every answer of a service is that of a naive one, or within the documented bound around it"),
     "used consumers stay": (SAFETY, "no consumer is deleted for inactivity before its timeout passed without use"),

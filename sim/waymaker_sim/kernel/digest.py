@@ -44,6 +44,7 @@ from waymaker_core.api.inputs import (
     Input,
     JobDone,
     JobFailed,
+    KeepDoubts,
     KeepVote,
     Lead,
     NextPiece,
@@ -132,6 +133,8 @@ def describe_input(item: Input) -> str:
             return f"promise {item.ask} {item.epoch} {list(item.stream_ids)}"
         case KeepVote():
             return f"vote {item.ask} {item.term} {item.vote}"
+        case KeepDoubts():
+            return f"doubts {item.ask} {list(item.doubts)}"
         case Enrol():
             return f"enrol {item.ask} {item.stream_id} {item.since} {item.log_epoch}"
         case SendSnapshot() | NextPiece() | ReceiveSnapshot() | PieceArrived() | EndTransfer():

@@ -99,9 +99,9 @@ class MovesWorld(MembersWorld):
             serves = False
             for machine, member in members.items():
                 replica = member.replicas.replica_of(number)
-                if replica is None or not replica.led_epoch:
+                if replica is None or not replica.epoch_led:
                     continue
-                self._note_leader(member, name, number, replica.led_epoch, machine)
+                self._note_leader(member, name, number, replica.epoch_led, machine)
                 serves = serves or not member.moves.is_draining(number)
             if serves:
                 if name in self._since:

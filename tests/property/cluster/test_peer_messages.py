@@ -10,15 +10,18 @@ from hypothesis import strategies as st
 from waymaker_core.api.inputs import SentRecord
 from waymaker_core.cluster.peer_messages import (
     FRAME_BYTES_MAX,
+    Announcement,
     Beat,
     ClaimWanted,
-    Hello,
+    EndAsked,
+    EndKnown,
     MoveReady,
     MoveWanted,
     OfGroup,
     OfReplica,
     OpenWanted,
     PeerMessage,
+    PlaceWanted,
     decode_frame,
     frames_of,
 )
@@ -65,23 +68,39 @@ messages = st.one_of(
     st.builds(MoveReady, numbers, numbers, numbers),
     st.builds(ClaimWanted, numbers, numbers, numbers),
     st.builds(OpenWanted, numbers, numbers),
+    st.builds(PlaceWanted, numbers, numbers, numbers),
     st.builds(OfReplica, numbers, of_replica),
-    st.builds(Hello, numbers, numbers, st.lists(numbers, max_size=3).map(tuple)),
-    st.builds(OfGroup, numbers, st.just(VoteRequest(1, 2, 3, 4, 2))),
-    st.builds(OfGroup, numbers, st.just(AppendResponse(1, 2, 3, 4, 2, 1))),
+    st.builds(EndAsked, numbers),
+    st.builds(EndKnown, numbers, numbers),
+    st.builds(Announcement, numbers, numbers, st.lists(numbers, max_size=3).map(tuple)),
+    st.builds(OfGroup, numbers, st.booleans(), st.just(VoteRequest(1, 2, 3, 4, 2))),
+    st.builds(OfGroup, numbers, st.booleans(), st.just(AppendResponse(1, 2, 3, 4, 2, 1))),
 )
 
 
 def in_order(sent: list[PeerMessage]) -> dict[type[object], list[PeerMessage]]:
-    """Return messages by kind, in order within each. A heartbeat says as much as several, and the last hello says all."""
+    """Return messages by kind, in order within each. A heartbeat says as much as several, and so does the last announcement."""
     found: dict[type[object], list[PeerMessage]] = {}
     for each in sent:
         kind: type[object] = type(each.message) if isinstance(each, OfReplica) else type(each)
-        if kind in (Beat, Hello):
+        if kind in (Beat, Announcement):
             found[kind] = [each]
         else:
             found.setdefault(kind, []).append(each)
     return found
+
+
+def groups_of(frame: bytes) -> list[list[object]]:
+    """Return the groups of a frame, as they are encoded."""
+    found = cbor2.loads(frame[4 : 4 + int.from_bytes(frame[:4], "little")])
+    assert isinstance(found, list) and found[0] == 1
+    return found[1:]
+
+
+def packed(value: object, bodies: bytes = b"") -> bytes:
+    """Return a frame of any value."""
+    head = cbor2.dumps(value)
+    return len(head).to_bytes(4, "little") + head + bodies
 
 
 def decoded(frames: list[bytes]) -> list[PeerMessage]:
@@ -101,8 +120,7 @@ def test_a_single_message_has_the_bytes_that_it_has_among_others(message: PeerMe
     if isinstance(message, Beat):
         return
     other = OfReplica(1, Refused(7)) if not isinstance(message, OfReplica) else OpenWanted(1, 2)
-    groups = cbor2.loads(next(frames_of([message, other])))[1:]
-    assert cbor2.loads(alone)[1] in groups
+    assert groups_of(alone)[0] in groups_of(next(frames_of([message, other])))
 
 
 def test_many_records_leave_in_several_frames_none_of_which_is_lost() -> None:
@@ -149,20 +167,20 @@ FENCE, PROMISED, WANT, LACKING, ACKED, APPEND = 5, 6, 7, 8, 10, 13
 @pytest.mark.parametrize(
     "value",
     [
-        [1, [1]], [2], [2, 1], [2, []], [2, [1, 7]], [2, [True]], [True, [1]], [2, [99, [1], 1]], [2, [WANT, [1]]],
-        [2, [WANT, [1], 1]], [2, [WANT, [1], 1, 2, 3]], [2, [WANT, [], 1, 2]], [2, [WANT, 1, 1, 2]], {"a": 1}, 7,
-        [2, [WANT, [1, 2], [1], 2]], [2, [WANT, [1, 2], [1, -1], 2]], [2, [WANT, [True], 1, 2]],
-        [2, [LACKING, [1], 2**64]], [2, [LACKING, [2**64], 1]], [2, [3, [1], 1]], [2, [4, [1]]], [2, [2, [b"nothing"]]],
-        [2, [2, [7]]], [2, [2, []]], [2, [ACKED, [1], 1, [1], 1, 1, 1]], [2, [ACKED, [1], 1, 1, 1, 1]],
-        [2, [PROMISED, [1], 1, 1, 1, 1, 1, 1, [[[1]]]]], [2, [PROMISED, [1], 1, 1, 1, 1, 1, 1, []]],
-        [2, [PROMISED, [1], 1, 1, 1, 1, 1, 1, 0]],
-        [2, [APPEND, [1], 5, 1, 0, 0, [[[EpochRecord.KIND, 1, b"", b""]]], 0, 0]], [2, [APPEND, [1], 5, 1, 0, 0, [[7]], 0, 0]],
-        [2, [1], [LACKING, [1], "x"]],
+        [7, [1]], [1], [1, 1], [1, []], [1, [1, 7]], [1, [True]], [True, [1]], [1, [99, [1], 1]], [1, [WANT, [1]]],
+        [1, [WANT, [1], 1]], [1, [WANT, [1], 1, 2, 3]], [1, [WANT, [], 1, 2]], [1, [WANT, 1, 1, 2]], {"a": 1}, 7,
+        [1, [WANT, [1, 2], [1], 2]], [1, [WANT, [1, 2], [1, -1], 2]], [1, [WANT, [True], 1, 2]],
+        [1, [LACKING, [1], 2**64]], [1, [LACKING, [2**64], 1]], [1, [3, [1], 1]], [1, [4, [1]]], [1, [2, [b"nothing"]]],
+        [1, [2, [7], 0]], [1, [2, [], 0]], [1, [ACKED, [1], 1, [1], 1, 1, 1]], [1, [ACKED, [1], 1, 1, 1, 1]],
+        [1, [PROMISED, [1], 1, 1, 1, 1, 1, 1, [[[1]]]]], [1, [PROMISED, [1], 1, 1, 1, 1, 1, 1, []]],
+        [1, [PROMISED, [1], 1, 1, 1, 1, 1, 1, 0]],
+        [1, [APPEND, [1], 5, 1, 0, 0, [[[EpochRecord.KIND, 1, b"", 0]]], 0, 0]], [1, [APPEND, [1], 5, 1, 0, 0, [[7]], 0, 0]],
+        [1, [1], [LACKING, [1], "x"]],
     ],
 )  # fmt: skip
 def test_nonsense_is_refused(value: object) -> None:
     with pytest.raises(CorruptMessage):
-        decode_frame(cbor2.dumps(value))
+        decode_frame(packed(value))
 
 
 def test_what_is_refused_above_is_so_for_one_reason_each() -> None:
@@ -173,8 +191,12 @@ def test_what_is_refused_above_is_so_for_one_reason_each() -> None:
         ACKED: Acked(1, Seat(1, 1), 1, 1, 1),
     }
     for code, message in kinds.items():
-        assert cbor2.loads(next(frames_of([OfReplica(1, message)])))[1][0] == code
-    promised = [2, [PROMISED, [1], 1, 1, 1, 1, 1, 1, [[[1, 2]]]]]
-    assert decode_frame(cbor2.dumps(promised)) == [OfReplica(1, Promised(1, Seat(1, 1), 1, 1, 1, ((1, 2),)))]
-    append = [2, [APPEND, [1], 5, 1, 0, 0, [[[1, 1, b"", b""]]], 0, 0]]
-    assert len(decode_frame(cbor2.dumps(append))) == 1
+        assert groups_of(next(frames_of([OfReplica(1, message)])))[0][0] == code
+    promised = [1, [PROMISED, [1], 1, 1, 1, 1, 1, 1, [[[1, 2]]]]]
+    assert decode_frame(packed(promised)) == [OfReplica(1, Promised(1, Seat(1, 1), 1, 1, 1, ((1, 2),)))]
+    append = [1, [APPEND, [1], 5, 1, 0, 0, [[[1, 1, b"ab", 3]]], 0, 0]]
+    (found,) = decode_frame(packed(append, b"xyz"))
+    assert found == OfReplica(1, Append(5, 1, 0, 0, (SentRecord(1, 1, b"ab", b"xyz"),), 0, 0))
+    for bodies in (b"", b"xy", b"xyzz"):
+        with pytest.raises(CorruptMessage):
+            decode_frame(packed(append, bodies))

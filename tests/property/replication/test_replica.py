@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, pairwise
 
 from waymaker_core.api.inputs import Append as KeepRecords
 from waymaker_core.api.inputs import EndReading, Enrol, Lead, Promise, ReadRecords, Replicated, SentRecord, StepDown
@@ -17,6 +17,7 @@ from waymaker_core.replication.inputs import (
     Question,
     Received,
     RecordsRead,
+    Returned,
     Written,
 )
 from waymaker_core.replication.messages import (
@@ -34,7 +35,7 @@ from waymaker_core.replication.messages import (
 )
 from waymaker_core.replication.replica import Replica
 from waymaker_core.replication.settings import ReplicationSettings
-from waymaker_core.replication.state import Known
+from waymaker_core.replication.state import WAITING_MAX, Known
 from waymaker_core.storage import record_codec
 
 SEATS = tuple(Seat(node, 0) for node in (1, 2, 3))
@@ -314,10 +315,31 @@ def test_a_follower_whose_records_the_journal_has_no_more_needs_a_snapshot() -> 
     (needed,) = lagging.read(1)
     assert isinstance(needed, SnapshotNeeded) and needed.to == 3
     assert lagging.one.step() == []
-    again = lagging.one.step(after=100)
-    assert [each.first for each in again if isinstance(each, ReadRecords)] == [1], (
-        "it may have come back: a carried record has another place"
-    )
+    probe = sent(lagging.one.step(after=100))
+    assert (3, ()) in [(to, message.records) for to, message in probe if isinstance(message, Append)]
+    again = lagging.one.hear(3, Heard(5, SEATS[2], 0, 0, 0))
+    firsts = [each.first for each in again if isinstance(each, ReadRecords)]
+    assert firsts == [1], "a record that was carried forward has another place"
+
+
+def test_a_follower_that_answers_nothing_is_asked_without_records_less_and_less_often() -> None:
+    one = opened_primary()
+    one.log.end, one.log.at_hand = 1, (begins(5),)
+    one.step(Written(1))
+    one.hear(2, Acked(5, SEATS[1], 1, 1, 0))
+    asked: list[int] = []
+    while one.now < 12_000:
+        for to, message in sent(one.step(after=20)):
+            assert isinstance(message, Append) and message.records == ()
+            if to == 3:
+                asked.append(one.now)
+    gaps = [second - first for first, second in pairwise(asked)]
+    assert gaps[:4] == [200, 400, 800, 1_600] and set(gaps[4:]) == {1_600}
+    (again,) = sent(one.step(Returned(3)))
+    assert again[0] == 3, "its node was heard again"
+    ((_, append),) = sent(one.hear(3, Heard(5, SEATS[2], 0, 0, 0)))
+    assert isinstance(append, Append) and append.records == (begins(5),)
+    assert one.step(Returned(3)) == [], "one that answers is not asked anew"
 
 
 def test_a_primary_that_steps_down_lets_go_of_the_journal() -> None:
@@ -331,3 +353,27 @@ def test_what_was_read_is_dropped_where_the_follower_has_it_by_now() -> None:
     lagging = Lagging()
     lagging.one.hear(3, Heard(5, SEATS[2], 9, 0, 0))
     assert sent(lagging.read(1, begins(3), DATA)) == []
+
+
+def test_what_waits_for_a_stalled_disk_is_bounded_and_the_newest_is_kept() -> None:
+    one = Driven()
+    one.hear(2, Fence(5))
+    for _ in range(3 * WAITING_MAX):
+        assert one.hear(2, Fence(5)) == []
+    one.hear(3, Fence(5))
+    answers = sent(one.step(Kept(1)))
+    assert len(answers) == WAITING_MAX and answers[-1][0] == 3
+
+
+def test_commits_that_wait_for_a_stalled_disk_are_bounded_and_the_newest_is_kept() -> None:
+    log = Log()
+    log.known = (5, 5)
+    one = Driven(log, Known(5, 0, 5))
+    asks = 0
+    for position in range(3 * WAITING_MAX):
+        records = (begins(5),) if position == 0 else (DATA,)
+        one.hear(2, Append(5, 0, position, 5 if position else 0, records, position + 1, 0))
+        asks += 1
+    effects = one.step(Kept(asks))
+    assert [each.position for each in effects if isinstance(each, Replicated)][-1] == 3 * WAITING_MAX
+    assert len(effects) <= 2 * WAITING_MAX

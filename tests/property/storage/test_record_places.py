@@ -29,7 +29,7 @@ def test_a_record_is_where_its_last_frame_stands(script: list[tuple[str, int]]) 
 
     def note(position: int) -> None:
         nonlocal offset
-        places.note(STREAM, position, segment, offset, 72 + position)
+        places.note_place(STREAM, position, segment, offset, 72 + position)
         model[position] = Place(position, segment, offset, 72 + position)
         offset += 80
 
@@ -50,7 +50,7 @@ def test_a_record_is_where_its_last_frame_stands(script: list[tuple[str, int]]) 
                 note(position)
         elif what == "release":
             oldest = min(segment, oldest + count)
-            places.release(oldest)
+            places.release_below(oldest)
             # What stands behind a released record is kept only where all behind it is.
             gone = max((position for position, place in model.items() if place.segment < oldest), default=0)
             model = {position: place for position, place in model.items() if position > gone}
@@ -70,7 +70,7 @@ def test_a_record_is_where_its_last_frame_stands(script: list[tuple[str, int]]) 
 def test_places_come_within_bytes_and_up_to_a_position_but_at_least_one() -> None:
     places = RecordPlaces()
     for position in range(1, 10):
-        places.note(STREAM, position, 1, 100 * position, 100)
+        places.note_place(STREAM, position, 1, 100 * position, 100)
     assert [place.position for place in places.places_from(STREAM, 3, 9, 250)] == [3, 4]
     assert [place.position for place in places.places_from(STREAM, 3, 9, 1)] == [3]
     assert [place.position for place in places.places_from(STREAM, 7, 8, 10_000)] == [7, 8]
@@ -80,9 +80,9 @@ def test_places_come_within_bytes_and_up_to_a_position_but_at_least_one() -> Non
 def test_released_places_take_no_memory() -> None:
     places = RecordPlaces()
     for position in range(1, 10_001):
-        places.note(STREAM, position, position // 100, 64, 72)
+        places.note_place(STREAM, position, position // 100, 64, 72)
         if position % 100 == 0:
-            places.release(position // 100 - 2)
+            places.release_below(position // 100 - 2)
     assert len(places._logs[STREAM].segments) < 1_000
-    places.release(1 << 40)
+    places.release_below(1 << 40)
     assert places._logs == {}

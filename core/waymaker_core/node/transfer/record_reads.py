@@ -42,7 +42,7 @@ class RecordReads:
         self._waiting: deque[ReadRecords] = deque()
         self._under_way = 0
 
-    def read(self, event: ReadRecords) -> None:
+    def read_records(self, event: ReadRecords) -> None:
         """Begin a read, or let it wait for one to end."""
         if event.reader:
             self._pin(event)

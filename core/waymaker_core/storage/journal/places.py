@@ -43,7 +43,7 @@ class RecordPlaces:
     def __init__(self) -> None:
         self._logs: dict[int, _Column] = {}
 
-    def note(self, stream_id: int, position: int, segment: int, offset: int, size: int) -> None:
+    def note_place(self, stream_id: int, position: int, segment: int, offset: int, size: int) -> None:
         """Note the frame of a record; one that stands there again has its last place."""
         column = self._logs.get(stream_id)
         if column is None or not column.first + column.skip <= position <= column.end + 1:
@@ -71,7 +71,7 @@ class RecordPlaces:
         """Forget all records of a log: its stream was deleted, or has another log by now."""
         self._logs.pop(stream_id, None)
 
-    def release(self, oldest: int) -> None:
+    def release_below(self, oldest: int) -> None:
         """Forget what stands in segments below a number."""
         for stream_id, column in list(self._logs.items()):
             segments, skip = column.segments, column.skip

@@ -78,7 +78,7 @@ class JournalState:
     durable_lsn: int
     advertised_lsn: int
     places: RecordPlaces | None = None
-    """Where the records stand, on a member of a cluster."""
+    """Places of records, on a member of a cluster."""
 
 
 @dataclass(slots=True, eq=False)
@@ -225,7 +225,7 @@ class Journal:
         self._data_end = self.end_lsn
         if self.places is not None:
             size = frame_bytes(len(meta), len(body))
-            self.places.note(stream_id, position, frame.segment.number, frame.offset, size)
+            self.places.note_place(stream_id, position, frame.segment.number, frame.offset, size)
         if not body:
             return None
         return Chunk(frame.segment.path, frame.offset + HEADER_BYTES + padded(len(meta)), len(body), body_crc)
@@ -391,6 +391,10 @@ class Journal:
             return self._flush_first.number
         return self._gather[0].segment.number if self._gather else self._segments[-1].number
 
+    def place(self) -> tuple[int, int]:
+        """Return the segment in which the journal ends, and the offset of its end in it."""
+        return self._segments[-1].number, self._segments[-1].end
+
     def newest_segment(self) -> int:
         """Return the number of the segment of the last frame that has its place."""
         return self._segments[-1].number
@@ -441,7 +445,7 @@ class Journal:
     def _release_places(self) -> None:
         """Forget where records stood in segments that are not kept any more."""
         if self.places is not None:
-            self.places.release((self.kept or self._segments)[0].number)
+            self.places.release_below((self.kept or self._segments)[0].number)
 
     @property
     def kept_bytes(self) -> int:

@@ -178,7 +178,7 @@ class Replay:
         self._target = target
         self._recent_bytes_max = recent_bytes_max
         self._places = places
-        """Where records stand, if that is to be known."""
+        """Places of records, if they are to be known."""
         self.recent: dict[int, RecentLog] = {}
         """By stream id: the last committed records behind the snapshot, where some are to be kept."""
         self.logs: dict[int, ReadLog] = {}
@@ -226,7 +226,7 @@ class Replay:
         stream_id, position = header.stream_id, header.position
         if self._places is not None and self._alive(stream_id):
             size = frame_bytes(header.meta_length, header.body_length)
-            self._places.note(stream_id, position, header.segment, offset, size)
+            self._places.note_place(stream_id, position, header.segment, offset, size)
         log = self._log(stream_id)
         if position <= log.covered or not self._alive(stream_id):
             return
@@ -368,7 +368,7 @@ class Replay:
         stream_id, position = header.stream_id, header.position
         if self._places is not None and self._alive(stream_id):
             size = frame_bytes(header.meta_length, header.body_length)
-            self._places.note(stream_id, position, header.segment, offset, size)
+            self._places.note_place(stream_id, position, header.segment, offset, size)
         log = self._log(stream_id)
         if position <= log.covered or not self._target.exists(stream_id):
             return

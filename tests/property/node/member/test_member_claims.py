@@ -69,7 +69,7 @@ def test_a_claim_is_made_only_over_the_newest_one() -> None:
     first = newest(cluster, stream_id)
     assert cluster.code(ClaimStream(stream_id, 1, [1, 2], 0)) == "wrong_revision"
     epoch = cluster.call(ClaimStream(stream_id, 2, [1, 2], first.epoch))
-    assert newest(cluster, stream_id) == (epoch, 2, (1, 2))
+    assert newest(cluster, stream_id)[:3] == (epoch, 2, (1, 2))
     assert isinstance(epoch, int) and epoch > first.epoch
     assert cluster.code(ClaimStream(stream_id, 3, [3], first.epoch)) == "wrong_revision"
     assert cluster.code(ClaimStream(99, 1, [1], 0)) == "no_such_stream"
