@@ -18,10 +18,13 @@ class Liveness:
         self._declines: set[int] = set()
         """Members that take no streams: they are leaving, or their disk is stalled."""
         self._stalled: set[int] = set()
+        self._runs: dict[int, int] = {}
 
-    def beat(self, now: int, sender: int, leaving: bool = False, stalled: bool = False) -> None:
-        """Note a heartbeat, of this node too."""
-        if not self.was_heard(now, sender) or leaving or stalled or sender in self._declines:
+    def beat(self, now: int, sender: int, run: int, *, leaving: bool = False, stalled: bool = False) -> None:
+        """Note a heartbeat, of this node too. `run`: a number that the member drew at its start."""
+        restarted = self._runs.get(sender, run) != run
+        self._runs[sender] = run
+        if restarted or not self.was_heard(now, sender) or leaving or stalled or sender in self._declines:
             self._well_since[sender] = now
         self._heard[sender] = now
         _note(self._declines, sender, leaving or stalled)

@@ -37,6 +37,7 @@ from waymaker_core.cluster.liveness import Liveness
 from waymaker_core.cluster.moves import IN_MOVE, Moves
 from waymaker_core.cluster.node_figures import NodeFigures, Sums
 from waymaker_core.cluster.peer_messages import (
+    NUMBER_END,
     Announcement,
     Beat,
     ClaimWanted,
@@ -95,6 +96,7 @@ class Member:
         self.node = node
         self._settings = settings
         self._asks = self._tokens = 0
+        self._run = seed % NUMBER_END
         ms = now.mono_ns // MS
         config = node.config
         self._others = [each for each in config.members if each != config.node_id]
@@ -182,7 +184,7 @@ class Member:
         if self._left_over:
             return 0
         own_moves = min(self._moves.next_deadline(), self._leaving.next_deadline())
-        if self._group.is_led_here:
+        if self._group.is_led_here and not self.is_leaving:
             own_moves = min(own_moves, self._sweep.next_deadline())
         group_at = min(self._group.next_deadline(), self._replicas.next_deadline())
         own = min(group_at, self._beat_at, self._claim_at, own_moves) * MS
@@ -255,7 +257,9 @@ class Member:
             elif isinstance(message, Beat):
                 if not self._liveness.is_alive(now, item.sender):
                     self._replicas.returned(now, item.sender)
-                self._liveness.beat(now, item.sender, leaving=message.leaving > 0, stalled=message.stalled > 0)
+                self._liveness.beat(
+                    now, item.sender, message.run, leaving=message.leaving > 0, stalled=message.stalled > 0
+                )
                 self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
             elif isinstance(message, Announcement):
                 self._founding.heard(now, item.sender, message)
@@ -427,8 +431,8 @@ class Member:
             self._group.note_disk(now, stalled=stalled)
         if now >= self._sums_at:
             self._sums, self._sums_at = self._figures.own_sums(), now + self._settings.figures_ms
-        self._liveness.beat(now, self.node.config.node_id, leaving, stalled)
-        return Beat(int(leaving), int(stalled), *self._sums)
+        self._liveness.beat(now, self.node.config.node_id, self._run, leaving=leaving, stalled=stalled)
+        return Beat(self._run, int(leaving), int(stalled), *self._sums)
 
     def _to(self, node: int, message: PeerMessage) -> None:
         self._out.setdefault(node, []).append(message)

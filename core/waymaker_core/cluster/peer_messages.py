@@ -50,9 +50,10 @@ _PLACE, _END_ASKED, _END_KNOWN, _MOVE, _READY = range(32, 37)
 class Beat(NamedTuple):
     """A member is there. It takes no streams while it is leaving, or while its disk is stalled.
 
-    The other fields are the sums of the streams that it leads.
+    `run`: a number that each of its starts draws. The other fields are the sums of the streams that it leads.
     """
 
+    run: int = 0
     leaving: int = 0
     stalled: int = 0
     streams: int = 0

@@ -197,6 +197,8 @@ class MovesWorld(MembersWorld):
             route.call(SetStreamPinned(stream, act == 0), done, stream="", repeatable=True)
 
     def _acted(self, route: Route, track: Track, stream: str, act: int, end: CallEnd) -> None:
+        if act == 2:
+            self._sent_back.add(stream)  # it may have been decided late, after a return that it did not cause
         if act == 0 and isinstance(end.answer, Answer) and end.answer.code == OK:
             self.pinned.add(stream)
         self._operate(route, track)

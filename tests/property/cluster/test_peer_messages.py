@@ -63,7 +63,7 @@ of_replica = st.one_of(
     st.builds(Lacking, numbers),
 )
 messages = st.one_of(
-    st.builds(Beat, numbers, numbers, numbers, numbers, numbers),
+    st.builds(Beat, *[numbers] * 6),
     st.builds(MoveWanted, numbers, numbers, numbers),
     st.builds(MoveReady, numbers, numbers, numbers),
     st.builds(ClaimWanted, numbers, numbers, numbers),

@@ -24,8 +24,9 @@ def test_members_that_stop_in_turn_leave_no_outcome_in_doubt() -> None:
     assert world.machines.marks["halted: clean"] > 2
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 7])
 def test_faults_beside_moves_lose_nothing(seed: int) -> None:
+    """7: a member that leads the catalog, and cannot leave at once, has no work left over meanwhile."""
     world = MovesWorld(seed)
     world.run()
     assert world.moves
@@ -154,10 +155,17 @@ def test_the_streams_of_a_stalled_disk_are_led_elsewhere_and_come_back() -> None
     assert world._members()[stalled]._liveness.is_well(machines.events.now_ns // MS, stalled)
 
 
-@pytest.mark.parametrize(
-    ("name", "seed"), [("drain_first", 2), ("hand_deliveries_over", 2), ("return_when_settled", 2), ("keep_pinned", 4)]
-)
-def test_a_world_notices_each_rule_that_is_left_out(name: str, seed: int) -> None:
-    (check,) = MOVE_RULES[name].caught_by
-    with MOVE_RULES[name].planted(), pytest.raises(Violation, match=check):
-        MovesWorld(seed, healthy=True).run(12 * SECOND)
+@pytest.mark.parametrize("name", ["drain_first", "hand_deliveries_over", "return_when_settled", "keep_pinned"])
+def test_a_world_notices_each_rule_that_is_left_out(name: str) -> None:
+    assert first_broken(name) == MOVE_RULES[name].caught_by[0]
+
+
+def first_broken(name: str) -> str:
+    """Return the check that notices first, in some worlds, that a rule is left out; empty where none does."""
+    with MOVE_RULES[name].planted():
+        for seed in range(1, 9):
+            try:
+                MovesWorld(seed, healthy=True).run(12 * SECOND)
+            except Violation as broken:
+                return broken.check
+    return ""
