@@ -40,7 +40,7 @@ class Member(Server):
         self.factor = factor
         self.conf_changes: list[int] = []
         self.placed: list[Placed] = []
-        """What other replicas may have by now."""
+        """Effects that let other replicas have records by now."""
         super().__init__(limits, disk, replicated=True)
 
     def open(self) -> None:
