@@ -37,6 +37,8 @@ from waymaker_core.cluster.peer_messages import (
     OfReplica,
     OpenWanted,
     PeerMessage,
+    Piece,
+    PieceAsked,
     PlaceWanted,
     Wish,
     decode_frame,
@@ -248,6 +250,10 @@ class Member:
                 self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
             elif isinstance(message, Announcement):
                 self._founding.heard(now, item.sender, message)
+            elif isinstance(message, Piece):
+                self._group.piece_arrived(now, item.sender, message)
+            elif isinstance(message, PieceAsked):
+                self._group.piece_asked(now, item.sender, message)
             elif isinstance(message, EndAsked):
                 self._group.ask_end(now, item.sender, message.number)
             elif isinstance(message, EndKnown):
@@ -258,7 +264,7 @@ class Member:
                 if isinstance(message, MoveReady):
                     self._moves.note_answer(item.sender, message)
                 self._grant(now, message, item.sender)
-            else:
+            elif isinstance(message, OfGroup):
                 messages.append(message)
 
     def _route(self, call: Call, for_node: list[NodeInput]) -> None:
@@ -432,9 +438,10 @@ class Member:
         self._moves.out = []
         if group.leader and (replicas.wishes or self._moves.wishes):
             out.setdefault(group.leader, []).extend([*replicas.wishes, *self._moves.wishes])
-        for node in group.lacking:
-            replicas.note_lacking(now, CATALOG, node)
-        group.out, group.lacking, replicas.out, replicas.wishes, self._out = [], [], [], [], {}
+        for node, of_snapshot in group.snapshots.out:
+            self._effects += [ToPeer(node, Lane.BULK, frame) for frame in frames_of([of_snapshot])]
+        group.snapshots.out = []
+        group.out, replicas.out, replicas.wishes, self._out = [], [], [], {}
         self._moves.wishes = []
         for node, messages in out.items():
             self._effects += [ToPeer(node, Lane.LIVE, frame) for frame in frames_of(messages)]

@@ -177,7 +177,7 @@ class Replicas:
 
     @property
     def streams_alone(self) -> int:
-        """Return how many streams this node leads without other replicas, for it has not all of their records in memory."""
+        """Return how many streams this node leads without other replicas, for it has not all of their records."""
         return len(self._alone)
 
     def note_lacking(self, now: int, stream_id: int, to: int) -> None:
@@ -282,8 +282,8 @@ class Replicas:
 
 
 def may_be_spread(node: Node, stream_id: int) -> bool:
-    """Return True if all records of a stream are in memory: other replicas can catch up (rule `spread_what_is_whole`)."""
-    return node.first_in_memory(stream_id) == 1
+    """Return True if all records of a stream are at hand: other replicas can catch up (rule `spread_what_is_whole`)."""
+    return node.first_at_hand(stream_id) == 1
 
 
 def _conf_of(conf: CatalogConf) -> Conf:
