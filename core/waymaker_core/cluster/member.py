@@ -12,7 +12,20 @@ from typing import Final
 
 from waymaker_core.api.authority_requests import ClearStreamAuthority, ClusterStats, SetStreamPinned
 from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
-from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, RecordsRead, Replicate, Reply
+from waymaker_core.api.effects import (
+    ConfChanged,
+    Confirm,
+    Declined,
+    Effect,
+    Kept,
+    Log,
+    PieceStored,
+    RecordsRead,
+    Replicate,
+    Reply,
+    SnapshotPiece,
+    TransferEnded,
+)
 from waymaker_core.api.inputs import Call, Cancel, Drain, KeepDoubts
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.catalog.authority import Claim as CatalogClaim
@@ -40,6 +53,8 @@ from waymaker_core.cluster.peer_messages import (
     Piece,
     PieceAsked,
     PlaceWanted,
+    SnapshotAdopted,
+    SnapshotOffered,
     Wish,
     decode_frame,
     frames_of,
@@ -250,10 +265,8 @@ class Member:
                 self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
             elif isinstance(message, Announcement):
                 self._founding.heard(now, item.sender, message)
-            elif isinstance(message, Piece):
-                self._group.piece_arrived(now, item.sender, message)
-            elif isinstance(message, PieceAsked):
-                self._group.piece_asked(now, item.sender, message)
+            elif isinstance(message, Piece | PieceAsked | SnapshotOffered | SnapshotAdopted):
+                self._of_snapshot(now, item.sender, message)
             elif isinstance(message, EndAsked):
                 self._group.ask_end(now, item.sender, message.number)
             elif isinstance(message, EndKnown):
@@ -266,6 +279,26 @@ class Member:
                 self._grant(now, message, item.sender)
             elif isinstance(message, OfGroup):
                 messages.append(message)
+
+    def _of_snapshot(
+        self, now: int, sender: int, message: Piece | PieceAsked | SnapshotOffered | SnapshotAdopted
+    ) -> None:  # fmt: skip
+        """Pass a message about a snapshot to its part: the catalog's, or a stream's."""
+        if message.stream_id == CATALOG:
+            if isinstance(message, Piece):
+                self._group.piece_arrived(now, sender, message)
+            elif isinstance(message, PieceAsked):
+                self._group.piece_asked(now, sender, message)
+        elif not self._group.admits_replicas:
+            pass
+        elif isinstance(message, Piece):
+            self._replicas.snapshots.piece_arrived(sender, message)
+        elif isinstance(message, PieceAsked):
+            self._replicas.snapshots.piece_asked(now, sender, message)
+        elif isinstance(message, SnapshotOffered):
+            self._replicas.snapshot_offered(now, sender, message)
+        else:
+            self._replicas.snapshot_adopted(now, sender, message)
 
     def _route(self, call: Call, for_node: list[NodeInput]) -> None:
         """Pass a call to the node, or answer it where another member leads what it is about."""
@@ -327,6 +360,8 @@ class Member:
                 self._replicas.confirm(now, effect)
         elif isinstance(effect, RecordsRead):
             self._replicas.records_read(now, effect)
+        elif isinstance(effect, SnapshotPiece | PieceStored | TransferEnded):
+            self._replicas.take_transfer(now, effect)
         elif isinstance(effect, ConfChanged):
             self._replicas.conf_changed(now, effect.stream_id)
         elif not (isinstance(effect, Reply) and effect.token >= OWN_TOKENS):
@@ -343,7 +378,9 @@ class Member:
             ready, self._moves.wishes = self._moves.wishes, []
             for wish in (*wishes, *ready):
                 self._grant(now, wish, self.node.config.node_id)
-        inputs = group.take_node_inputs() + replicas.node_inputs + self._moves.node_inputs + self._own_inputs
+        inputs: list[NodeInput] = [*replicas.snapshots.node_inputs]
+        replicas.snapshots.node_inputs = []
+        inputs = group.take_node_inputs() + replicas.node_inputs + inputs + self._moves.node_inputs + self._own_inputs
         replicas.node_inputs, self._moves.node_inputs, self._own_inputs = [], [], []
         if self._held_drain is not None and self._leaving.stage is Stage.LEFT:
             inputs.append(self._held_drain)
@@ -438,9 +475,9 @@ class Member:
         self._moves.out = []
         if group.leader and (replicas.wishes or self._moves.wishes):
             out.setdefault(group.leader, []).extend([*replicas.wishes, *self._moves.wishes])
-        for node, of_snapshot in group.snapshots.out:
+        for node, of_snapshot in (*group.snapshots.out, *replicas.snapshots.out):
             self._effects += [ToPeer(node, Lane.BULK, frame) for frame in frames_of([of_snapshot])]
-        group.snapshots.out = []
+        group.snapshots.out, replicas.snapshots.out = [], []
         group.out, replicas.out, replicas.wishes, self._out = [], [], [], {}
         self._moves.wishes = []
         for node, messages in out.items():
@@ -469,16 +506,14 @@ class Member:
             self._place(now, wish, conf.newest.primary)
 
     def _place(self, now: int, wish: PlaceWanted, primary: int) -> None:
-        """Claim a stream for its primary on as many nodes as there should be, at once; or on the primary alone."""
+        """Claim a stream for its primary on as many nodes as there should be, at once."""
         config = self.node.config
-        nodes = [primary]
-        if wish.spread:
-            members = self._group.members.voters + self._group.members.learners
-            order = hashed_order(str(wish.stream_id), members)
-            others = [each for each in order if each != primary and self._liveness.is_alive(now, each)]
-            nodes += others[: config.replication_factor - 1]
-            if len(nodes) < min(config.replication_factor, len(members)):
-                return
+        members = self._group.members.voters + self._group.members.learners
+        order = hashed_order(str(wish.stream_id), members)
+        others = [each for each in order if each != primary and self._liveness.is_alive(now, each)]
+        nodes = [primary, *others[: config.replication_factor - 1]]
+        if len(nodes) < min(config.replication_factor, len(members)):
+            return
         self._claims[wish.stream_id] = ClaimStream(wish.stream_id, primary, nodes, wish.epoch)
 
     def _claim(self, now: int, stream_id: int, preferred: int = 0) -> None:

@@ -43,7 +43,7 @@ NUMBER_END: Final = 1 << 64
 FRAME_BYTES_MAX: Final = 1 << 20
 """Bytes of records from which on a frame takes no further message; a single message may have more."""
 _ANNOUNCEMENT, _BEAT, _RAFT, _CLAIM, _OPEN, _REPLICA = range(6)
-_PLACE, _END_ASKED, _END_KNOWN, _MOVE, _READY, _OFFERED, _PIECE_ASKED, _PIECE = range(32, 40)
+_PLACE, _END_ASKED, _END_KNOWN, _MOVE, _READY, _OFFERED, _PIECE_ASKED, _PIECE, _ADOPTED = range(32, 41)
 """Rare ones, behind all others."""
 
 
@@ -98,11 +98,10 @@ class ClaimWanted(NamedTuple):
 
 
 class PlaceWanted(NamedTuple):
-    """The primary of a claim asks for a claim on as many nodes as there should be (`spread` 1), or on itself alone (0)."""
+    """The primary of a claim asks for a claim on as many nodes as there should be."""
 
     stream_id: int
     epoch: int
-    spread: int
 
 
 class OpenWanted(NamedTuple):
@@ -144,8 +143,19 @@ class OfReplica(NamedTuple):
 class SnapshotOffered(NamedTuple):
     """The primary of an epoch offers a snapshot of a stream, under a number of its own, to a replica that lacks records.
 
-    `position`: that of the snapshot. The catalog's snapshot is offered by Raft's own message.
+    `position`: that of the snapshot, or a smaller one. `opened`: 1 if the epoch is open, and begins before that. The catalog's
+    snapshot is offered by Raft's own message.
     """
+
+    stream_id: int
+    epoch: int
+    number: int
+    position: int
+    opened: int
+
+
+class SnapshotAdopted(NamedTuple):
+    """A replica says that it has what it was offered: its log goes on behind a position."""
 
     stream_id: int
     epoch: int
@@ -173,7 +183,7 @@ class Piece(NamedTuple):
 
 Wish = ClaimWanted | PlaceWanted | OpenWanted | MoveReady
 """A message for the leader of the catalog."""
-_OfSnapshot = SnapshotOffered | PieceAsked | Piece
+_OfSnapshot = SnapshotOffered | SnapshotAdopted | PieceAsked | Piece
 PeerMessage = Beat | Announcement | Wish | MoveWanted | OfReplica | OfGroup | EndAsked | EndKnown | _OfSnapshot
 
 _KINDS: Final[tuple[type[ReplicaMessage], ...]] = (
@@ -191,12 +201,14 @@ _KINDS: Final[tuple[type[ReplicaMessage], ...]] = (
 _CODES: Final[dict[type[object], int]] = {kind: code for code, kind in enumerate(_KINDS, _REPLICA)}
 _CODE_END: Final = _REPLICA + len(_KINDS)
 _Row = (
-    ClaimWanted | PlaceWanted | OpenWanted | EndAsked | EndKnown | MoveWanted | MoveReady | SnapshotOffered | PieceAsked
+    ClaimWanted | PlaceWanted | OpenWanted | EndAsked | EndKnown | MoveWanted | MoveReady | SnapshotOffered
+    | SnapshotAdopted | PieceAsked
 )  # fmt: skip
 """A message that is a row of numbers."""
 _ROWS: Final[dict[int, type[_Row]]] = {
     _END_ASKED: EndAsked, _END_KNOWN: EndKnown, _CLAIM: ClaimWanted, _PLACE: PlaceWanted, _OPEN: OpenWanted,
     _MOVE: MoveWanted, _READY: MoveReady, _OFFERED: SnapshotOffered, _PIECE_ASKED: PieceAsked,
+    _ADOPTED: SnapshotAdopted,
 }  # fmt: skip
 _ROW_CODES: Final[dict[type[object], int]] = {kind: code for code, kind in _ROWS.items()}
 
