@@ -404,7 +404,7 @@ def test_only_what_contradicts_an_open_epoch_is_cut_for_a_snapshot() -> None:
 
 
 def test_a_replica_goes_on_behind_a_snapshot_that_it_adopted() -> None:
-    """Nothing of what it says before rests on the old log, and its epoch rises only when its primary has verified the new one."""
+    """Nothing that it says rests on the old log. Its epoch rises when its primary has verified the new one."""
     one = Driven(known=Known(promised=6, since=1, log_epoch=3))
     asked = one.hear(2, Append(6, 9, 0, 0, (begins(4), DATA), 0, 0))
     assert [type(each) for each in asked] == [KeepRecords]
