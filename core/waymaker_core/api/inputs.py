@@ -211,6 +211,19 @@ class Enrol:
 
 
 @dataclass(slots=True, eq=False)
+class InstallCatalog:
+    """The catalog's state at a position behind the end of its log here, as the member that leads the catalog has it.
+
+    It takes the place of log and state in one durable act. Not while this node leads the catalog. Answered by `Kept` or
+    `Declined`.
+    """
+
+    ask: int
+    position: int
+    state: bytes
+
+
+@dataclass(slots=True, eq=False)
 class SendSnapshot:
     """Begin to send a stream to another replica. `transfer` is a number of its driver's, used once.
 
@@ -296,6 +309,7 @@ Input = (
     | KeepVote
     | KeepDoubts
     | Enrol
+    | InstallCatalog
     | SendSnapshot
     | NextPiece
     | ReceiveSnapshot

@@ -274,6 +274,26 @@ class Catalog:
             for entry in sorted(self.entries.values(), key=lambda entry: entry.stream_id)
         ]
 
+    def adopt(self, other: Catalog) -> list[StreamId]:
+        """Take over the committed state of another catalog, which is newer; return the streams that are no more.
+
+        Entries of streams that both know stay the same objects. Nothing may be staged.
+        """
+        assert not self._staged, "a catalog that decides adopts no other"
+        gone = [stream_id for stream_id in self.entries if stream_id not in other.entries]
+        entries: dict[StreamId, CatalogEntry] = {}
+        for stream_id, entry in other.entries.items():
+            known = entries[stream_id] = self.entries.get(stream_id, entry)
+            known.config, known.importing, known.last_seq = entry.config, entry.importing, entry.last_seq
+        self.entries = entries
+        self._names = SortedDict({entry.key(): entry for entry in entries.values()})
+        self._sourcing = {stream_id: entry for stream_id, entry in entries.items() if entry.config.sources}
+        self.next_id = max(self.next_id, other.next_id)
+        self.authority.confs = other.authority.confs
+        self.wishes.pinned, self.wishes.returning = other.wishes.pinned, other.wishes.returning
+        self.group.terms, self.group.members = other.group.terms, other.group.members
+        return gone
+
     def check(self) -> None:
         """Assert that ids and names agree, and that a staged name has a decision in flight; for tests and simulations."""
         assert len(self.entries) == len(self._names)

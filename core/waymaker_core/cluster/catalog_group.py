@@ -14,12 +14,24 @@ from typing import Final, NamedTuple
 
 import cbor2
 
-from waymaker_core.api.inputs import Append, Confirmed, Cut, KeepVote, Lead, Replicated, SentRecord, StepDown
+from waymaker_core.api.inputs import (
+    Append,
+    Confirmed,
+    Cut,
+    InstallCatalog,
+    KeepVote,
+    Lead,
+    Replicated,
+    SentRecord,
+    StepDown,
+)
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.cluster.founding import Condition
-from waymaker_core.cluster.peer_messages import OfGroup
+from waymaker_core.cluster.peer_messages import OfGroup, Piece, PieceAsked
+from waymaker_core.cluster.snapshots.catalog_snapshots import CatalogSnapshots
 from waymaker_core.model.records import EpochRecord, MembersRecord, StreamsClaimed
 from waymaker_core.model.types import CATALOG
+from waymaker_core.node.checkpoint.snapshots import encode_catalog
 from waymaker_core.node.node import Node
 from waymaker_core.raft.effects import (
     Accepted,
@@ -113,9 +125,11 @@ class CatalogGroup:
         self._asked_ends = 0
         self.ends: list[tuple[int, int, int]] = []
         """Answers to such questions: member, number, position."""
-        self.lacking: list[int] = []
-        """Members that lacked records of the catalog that are not in memory any more."""
-
+        self.snapshots = CatalogSnapshots()
+        self._received = b""
+        """The state that came with the message which is looked at."""
+        self._installing = 0
+        """The number of the state that the node is adopting; what comes from others meanwhile is dropped, and sent again."""
         self._last_leader = 0
         self.leader_changes = 0
         """The leaders that this member has seen begin."""
@@ -154,7 +168,8 @@ class CatalogGroup:
 
     def next_deadline(self) -> int:
         """Return the moment, in milliseconds, at which to step if nothing happens before."""
-        return self._read_at if self._raft is None else self._raft.next_deadline()
+        own_at = self._read_at if self._raft is None else self._raft.next_deadline()
+        return min(own_at, self.snapshots.next_deadline())
 
     # ------------------------------------------------------------------ steps
 
@@ -164,7 +179,36 @@ class CatalogGroup:
             if now >= self._read_at and not self._open:
                 self._begin(now)
             return
-        self._run(now, [Received(each.message, each.doubtful) for each in messages if self._counts(each)])
+        self.snapshots.ask_due(now)
+        inputs: list[RaftInput] = [SnapshotLost(node) for node in self.snapshots.take_lost(now)]
+        for each in messages:
+            if not self._installing and self._counts(each) and not self._waits_for_state(now, each):
+                inputs.append(Received(each.message, each.doubtful))
+        self._run(now, inputs)
+
+    def _waits_for_state(self, now: int, of: OfGroup) -> bool:
+        """Return True for the offer of a snapshot that this member needs: it asks for the state first."""
+        raft, request = self._raft, of.message
+        assert raft is not None
+        if not isinstance(request, SnapshotRequest) or request.term < raft.term:
+            return False
+        snapshot = request.snapshot
+        if snapshot.index <= raft.commit or raft.term_at(snapshot.index) == snapshot.term:
+            return False
+        self.snapshots.offered(now, of, request)
+        return True
+
+    def piece_arrived(self, now: int, sender: int, piece: Piece) -> None:
+        """Take a piece of the catalog's state; when it is complete, the group may take the message that offered it."""
+        complete = self.snapshots.piece_arrived(now, sender, piece)
+        if complete is not None and self._raft is not None and not self._installing:
+            offered, self._received = complete
+            self._run(now, [Received(offered.message, offered.doubtful)])
+            self._received = b""
+
+    def piece_asked(self, now: int, sender: int, asked: PieceAsked) -> None:
+        """Send a member a piece of the state that it was offered."""
+        self.snapshots.piece_asked(now, sender, asked)
 
     def _counts(self, of: OfGroup) -> bool:
         """Return False for the answer of a node whose directory is not the one that counts: it has forgotten others."""
@@ -234,16 +278,11 @@ class CatalogGroup:
     # ------------------------------------------------------------------ members
 
     def found(self, members: Members) -> None:
-        """Found the group: its first record names the members. Streams of a single node stay with it, by claims before that.
-
-        Members that cannot be sent the whole catalog could commit nothing. So they become learners, and this one goes on alone.
-        """
+        """Found the group: its first record names the members. Streams of a single node stay with it, by claims before that."""
         if self._is_founding or self._open or self.condition not in (Condition.EMPTY, Condition.SINGLE):
             return
         node = self._node
         own = node.config.node_id
-        if not is_whole(node):
-            members = Members((own,), (), tuple(each for each in members.directories if each[0] == own))
         records = [_sent(MembersRecord(encode_members(members)))]
         if alone := sorted(node.unclaimed_streams()):
             records.insert(0, _sent(StreamsClaimed(alone, [own] * len(alone), [[own]] * len(alone))))
@@ -305,12 +344,10 @@ class CatalogGroup:
 
     def _perform(self, now: int, effect: Effect, inputs: list[RaftInput]) -> None:
         if isinstance(effect, Send):
-            if isinstance(effect.message, SnapshotRequest):
-                # It lacks records that are not in memory any more, and no snapshot of the catalog can be sent yet.
-                self.lacking.append(effect.message.to)
-                inputs.append(SnapshotLost(effect.message.to))
-            else:
+            if not isinstance(effect.message, SnapshotRequest):
                 self.out.append(effect.message)
+            elif not self._offer_snapshot(now, effect.message):
+                inputs.append(SnapshotLost(effect.message.to))
         elif isinstance(effect, Write):
             self._write(effect)
         elif isinstance(effect, Apply):
@@ -331,8 +368,38 @@ class CatalogGroup:
         elif isinstance(effect, SnapshotWanted):
             # What is applied is durable in the node's own files.
             inputs.append(SnapshotTaken(effect.snapshot.index))
+        elif isinstance(effect, Install):
+            self._install(effect)
         else:
-            assert isinstance(effect, Accepted | Refused | Release | Install)
+            assert isinstance(effect, Accepted | Refused | Release)
+
+    # ------------------------------------------------------------------ snapshots
+
+    def _offer_snapshot(self, now: int, request: SnapshotRequest) -> bool:
+        """Offer a member the catalog as it is applied here; False where that is not as far yet as the group says."""
+        raft, node = self._raft, self._node
+        assert raft is not None
+        position = node.applied(CATALOG)
+        if position < request.snapshot.index or raft.term_at(position) < 0:
+            return False
+        meta = self.snapshots.offer_to(
+            now, request.to, raft.meta_at(position), lambda: encode_catalog(node.applied_catalog())
+        )
+        self.out.append(SnapshotRequest(request.sender, request.to, request.term, meta, request.round))
+        return True
+
+    def _install(self, effect: Install) -> None:
+        """Let the node adopt the state that came, in place of its log."""
+        node, position = self._node, effect.snapshot.index
+        if self._leads:
+            self._stop_leading(position - 1)
+        elif node.log_end(CATALOG) >= position:
+            # The record there contradicts what is committed, so that it is void, with all behind it. What is before it stays
+            # until the state is durable: this member may have acknowledged it.
+            self._ask(_UNPROPOSED, Cut(self._take_ask(), CATALOG, position - 1))
+        self._installing = self._take_ask()
+        self._ask(effect.number, InstallCatalog(self._installing, position, self._received))
+        self._writes.append((effect.number, 0))
 
     # ------------------------------------------------------------------ the disk
 
@@ -367,7 +434,7 @@ class CatalogGroup:
         if records:
             self._ask(write, Append(self._take_ask(), CATALOG, first, records))
 
-    def _ask(self, write: int, wish: KeepVote | Cut | Append) -> None:
+    def _ask(self, write: int, wish: KeepVote | Cut | Append | InstallCatalog) -> None:
         self._open[wish.ask] = write
         self.node_inputs.append(wish)
 
@@ -384,6 +451,11 @@ class CatalogGroup:
         if write is None:
             return False
         position = self._cuts.pop(ask, 0)
+        if ask == self._installing:
+            self._installing = 0
+            if kept:
+                # What was asked for before is part of the state, or void: nothing answers for that any more.
+                self._open = {each: number for each, number in self._open.items() if each > ask}
         if kept:
             # What stands before the cut is durable too; the node says nothing more of it, for it does not lead any more.
             self._durable = max(self._durable, position)
@@ -443,11 +515,6 @@ class CatalogGroup:
         """Ask a majority whether this node still leads the catalog."""
         if self._raft is not None:
             self._run(now, [Read(question)])
-
-
-def is_whole(node: Node) -> bool:
-    """Return True if all records of the catalog are in memory, so that a member without any can be sent them."""
-    return node.first_in_memory(CATALOG) == 1
 
 
 # ---------------------------------------------------------------------- entries and records

@@ -19,10 +19,13 @@ from waymaker_core.api.effects import (
     Effect,
     Kept,
     Log,
+    PieceStored,
     Placed,
     RecordsRead,
     Replicate,
     Reply,
+    SnapshotPiece,
+    TransferEnded,
 )
 from waymaker_core.api.inputs import Call, Cancel, Drain, KeepDoubts
 from waymaker_core.api.inputs import Input as NodeInput
@@ -49,7 +52,11 @@ from waymaker_core.cluster.peer_messages import (
     OfReplica,
     OpenWanted,
     PeerMessage,
+    Piece,
+    PieceAsked,
     PlaceWanted,
+    SnapshotAdopted,
+    SnapshotOffered,
     Wish,
     decode_frame,
     frames_of,
@@ -263,6 +270,8 @@ class Member:
                 self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
             elif isinstance(message, Announcement):
                 self._founding.heard(now, item.sender, message)
+            elif isinstance(message, Piece | PieceAsked | SnapshotOffered | SnapshotAdopted):
+                self._of_snapshot(now, item.sender, message)
             elif isinstance(message, EndAsked):
                 self._group.ask_end(now, item.sender, message.number)
             elif isinstance(message, EndKnown):
@@ -273,8 +282,28 @@ class Member:
                 if isinstance(message, MoveReady):
                     self._moves.note_answer(item.sender, message)
                 self._grant(now, message, item.sender)
-            else:
+            elif isinstance(message, OfGroup):
                 messages.append(message)
+
+    def _of_snapshot(
+        self, now: int, sender: int, message: Piece | PieceAsked | SnapshotOffered | SnapshotAdopted
+    ) -> None:  # fmt: skip
+        """Pass a message about a snapshot to its part: the catalog's, or a stream's."""
+        if message.stream_id == CATALOG:
+            if isinstance(message, Piece):
+                self._group.piece_arrived(now, sender, message)
+            elif isinstance(message, PieceAsked):
+                self._group.piece_asked(now, sender, message)
+        elif not self._group.admits_replicas:
+            pass
+        elif isinstance(message, Piece):
+            self._replicas.snapshots.piece_arrived(sender, message)
+        elif isinstance(message, PieceAsked):
+            self._replicas.snapshots.piece_asked(now, sender, message)
+        elif isinstance(message, SnapshotOffered):
+            self._replicas.snapshot_offered(now, sender, message)
+        else:
+            self._replicas.snapshot_adopted(now, sender, message)
 
     def _route(self, call: Call, for_node: list[NodeInput]) -> None:
         """Pass a call to the node, or answer it where another member leads what it is about."""
@@ -338,6 +367,8 @@ class Member:
                 self._replicas.confirm(now, effect)
         elif isinstance(effect, RecordsRead):
             self._replicas.records_read(now, effect)
+        elif isinstance(effect, SnapshotPiece | PieceStored | TransferEnded):
+            self._replicas.take_transfer(now, effect)
         elif isinstance(effect, ConfChanged):
             self._replicas.conf_changed(now, effect.stream_id)
         elif not (isinstance(effect, Reply) and effect.token >= OWN_TOKENS):
@@ -354,7 +385,9 @@ class Member:
             ready, self._moves.wishes = self._moves.wishes, []
             for wish in (*wishes, *ready):
                 self._grant(now, wish, self.node.config.node_id)
-        inputs = group.take_node_inputs() + replicas.node_inputs + self._moves.node_inputs + self._own_inputs
+        inputs: list[NodeInput] = [*replicas.snapshots.node_inputs]
+        replicas.snapshots.node_inputs = []
+        inputs = group.take_node_inputs() + replicas.node_inputs + inputs + self._moves.node_inputs + self._own_inputs
         replicas.node_inputs, self._moves.node_inputs, self._own_inputs = [], [], []
         if self._held_drain is not None and self._leaving.stage is Stage.LEFT:
             inputs.append(self._held_drain)
@@ -449,9 +482,10 @@ class Member:
         self._moves.out = []
         if group.leader and (replicas.wishes or self._moves.wishes):
             out.setdefault(group.leader, []).extend([*replicas.wishes, *self._moves.wishes])
-        for node in group.lacking:
-            replicas.note_lacking(now, CATALOG, node)
-        group.out, group.lacking, replicas.out, replicas.wishes, self._out = [], [], [], [], {}
+        for node, of_snapshot in (*group.snapshots.out, *replicas.snapshots.out):
+            self._effects += [ToPeer(node, Lane.BULK, frame) for frame in frames_of([of_snapshot])]
+        group.snapshots.out, replicas.snapshots.out = [], []
+        group.out, replicas.out, replicas.wishes, self._out = [], [], [], {}
         self._moves.wishes = []
         for node, messages in out.items():
             self._effects += [ToPeer(node, Lane.LIVE, frame) for frame in frames_of(messages)]
@@ -479,16 +513,14 @@ class Member:
             self._place(now, wish, conf.newest.primary)
 
     def _place(self, now: int, wish: PlaceWanted, primary: int) -> None:
-        """Claim a stream for its primary on as many nodes as there should be, at once; or on the primary alone."""
+        """Claim a stream for its primary on as many nodes as there should be, at once."""
         config = self.node.config
-        nodes = [primary]
-        if wish.spread:
-            members = self._group.members.voters + self._group.members.learners
-            order = hashed_order(str(wish.stream_id), members)
-            others = [each for each in order if each != primary and self._liveness.is_alive(now, each)]
-            nodes += others[: config.replication_factor - 1]
-            if len(nodes) < min(config.replication_factor, len(members)):
-                return
+        members = self._group.members.voters + self._group.members.learners
+        order = hashed_order(str(wish.stream_id), members)
+        others = [each for each in order if each != primary and self._liveness.is_alive(now, each)]
+        nodes = [primary, *others[: config.replication_factor - 1]]
+        if len(nodes) < min(config.replication_factor, len(members)):
+            return
         self._claims[wish.stream_id] = ClaimStream(wish.stream_id, primary, nodes, wish.epoch)
 
     def _claim(self, now: int, stream_id: int, preferred: int = 0) -> None:

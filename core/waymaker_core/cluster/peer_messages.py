@@ -43,7 +43,7 @@ NUMBER_END: Final = 1 << 64
 FRAME_BYTES_MAX: Final = 1 << 20
 """Bytes of records from which on a frame takes no further message; a single message may have more."""
 _ANNOUNCEMENT, _BEAT, _RAFT, _CLAIM, _OPEN, _REPLICA = range(6)
-_PLACE, _END_ASKED, _END_KNOWN, _MOVE, _READY = range(32, 37)
+_PLACE, _END_ASKED, _END_KNOWN, _MOVE, _READY, _OFFERED, _PIECE_ASKED, _PIECE, _ADOPTED = range(32, 41)
 """Rare ones, behind all others."""
 
 
@@ -99,11 +99,10 @@ class ClaimWanted(NamedTuple):
 
 
 class PlaceWanted(NamedTuple):
-    """The primary of a claim asks for a claim on as many nodes as there should be (`spread` 1), or on itself alone (0)."""
+    """The primary of a claim asks for a claim on as many nodes as there should be."""
 
     stream_id: int
     epoch: int
-    spread: int
 
 
 class OpenWanted(NamedTuple):
@@ -142,9 +141,51 @@ class OfReplica(NamedTuple):
     message: ReplicaMessage
 
 
+class SnapshotOffered(NamedTuple):
+    """The primary of an epoch offers a snapshot of a stream, under a number of its own, to a replica that lacks records.
+
+    `position`: that of the snapshot, or a smaller one. `opened`: 1 if the epoch is open, and begins before that. The catalog's
+    snapshot is offered by Raft's own message.
+    """
+
+    stream_id: int
+    epoch: int
+    number: int
+    position: int
+    opened: int
+
+
+class SnapshotAdopted(NamedTuple):
+    """A replica says that it has what it was offered: its log goes on behind a position."""
+
+    stream_id: int
+    epoch: int
+    number: int
+    position: int
+
+
+class PieceAsked(NamedTuple):
+    """The receiver of a snapshot asks for a piece, from 0 on: it has all before. Answered by `Piece`."""
+
+    stream_id: int
+    number: int
+    piece: int
+
+
+class Piece(NamedTuple):
+    """A piece of a snapshot. `more`: 0 for the last one of the catalog's."""
+
+    stream_id: int
+    number: int
+    piece: int
+    more: int
+    data: bytes
+
+
 Wish = ClaimWanted | PlaceWanted | OpenWanted | MoveReady
 """A message for the leader of the catalog."""
-PeerMessage = Beat | Announcement | Wish | MoveWanted | OfReplica | OfGroup | EndAsked | EndKnown
+_OfSnapshot = SnapshotOffered | SnapshotAdopted | PieceAsked | Piece
+PeerMessage = Beat | Announcement | Wish | MoveWanted | OfReplica | OfGroup | EndAsked | EndKnown | _OfSnapshot
 
 _KINDS: Final[tuple[type[ReplicaMessage], ...]] = (
     Fence,
@@ -160,11 +201,15 @@ _KINDS: Final[tuple[type[ReplicaMessage], ...]] = (
 )
 _CODES: Final[dict[type[object], int]] = {kind: code for code, kind in enumerate(_KINDS, _REPLICA)}
 _CODE_END: Final = _REPLICA + len(_KINDS)
-_Row = ClaimWanted | PlaceWanted | OpenWanted | EndAsked | EndKnown | MoveWanted | MoveReady
+_Row = (
+    ClaimWanted | PlaceWanted | OpenWanted | EndAsked | EndKnown | MoveWanted | MoveReady | SnapshotOffered
+    | SnapshotAdopted | PieceAsked
+)  # fmt: skip
 """A message that is a row of numbers."""
 _ROWS: Final[dict[int, type[_Row]]] = {
     _END_ASKED: EndAsked, _END_KNOWN: EndKnown, _CLAIM: ClaimWanted, _PLACE: PlaceWanted, _OPEN: OpenWanted,
-    _MOVE: MoveWanted, _READY: MoveReady,
+    _MOVE: MoveWanted, _READY: MoveReady, _OFFERED: SnapshotOffered, _PIECE_ASKED: PieceAsked,
+    _ADOPTED: SnapshotAdopted,
 }  # fmt: skip
 _ROW_CODES: Final[dict[type[object], int]] = {kind: code for code, kind in _ROWS.items()}
 
@@ -194,6 +239,8 @@ def frames_of(messages: Sequence[PeerMessage]) -> Iterator[bytes]:
             code = _ROW_CODES[type(message)]
         elif isinstance(message, OfGroup):
             code = _RAFT
+        elif isinstance(message, Piece):
+            code = _PIECE
         else:
             code = _BEAT if isinstance(message, Beat) else _ANNOUNCEMENT
         group = groups.get(code)
@@ -241,6 +288,8 @@ def _single(message: PeerMessage, bodies: list[bytes]) -> list[object]:
     if isinstance(message, _Row):
         first, *others = message
         return [_ROW_CODES[type(message)], (first,), *others]
+    if isinstance(message, Piece):
+        return _group(_PIECE, [message], bodies)
     if isinstance(message, Announcement):
         return [_ANNOUNCEMENT, *message]
     return [_BEAT, *message] if isinstance(message, Beat) else _group(_RAFT, [message], bodies)
@@ -254,6 +303,10 @@ def _group(code: int, messages: Sequence[PeerMessage], bodies: list[bytes]) -> l
         encoded = [raft_codec.encode(CATALOG, each.message) for each in of_group]
         doubts = [int(each.doubtful) for each in of_group]
         return [code, encoded, _shortened([each.directory for each in of_group]), _shortened(doubts)]
+    if code == _PIECE:
+        pieces = [each for each in messages if isinstance(each, Piece)]
+        bodies += [each.data for each in pieces]
+        return [code, [each.stream_id for each in pieces], [(*each[1:4], len(each.data)) for each in pieces]]
     if code in _ROWS:
         ids, *columns = zip(*(each for each in messages if isinstance(each, _Row)), strict=True)
         return [code, ids, *map(_shortened, columns)]
@@ -339,6 +392,11 @@ def _messages(group: object, bodies: _Bodies) -> list[PeerMessage]:
         doubts = map(bool, _numbers(group[3], len(ids)))
         return list(map(OfGroup, _numbers(group[2], len(ids)), doubts, messages))
     _numbers(ids, len(ids))
+    if code == _PIECE and len(group) == 3:
+        rows = [_numbers(_list(each, 4), 4) for each in _list(group[2], len(ids))]
+        return [
+            Piece(of, at, piece, more, bodies.take(size)) for of, (at, piece, more, size) in zip(ids, rows, strict=True)
+        ]
     if _REPLICA <= code < _CODE_END:
         return _of_replicas(_KINDS[code - _REPLICA], ids, group, bodies)
     row = _ROWS.get(code)

@@ -5,25 +5,55 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from waymaker_core.api.effects import Confirm, Log, Placed, RecordsRead, Replicate
+from waymaker_core.api.effects import (
+    Confirm,
+    Log,
+    PieceStored,
+    Placed,
+    RecordsRead,
+    Replicate,
+    SnapshotPiece,
+    TransferEnded,
+)
 from waymaker_core.api.inputs import Append, Cut, EndReading, Enrol, KeepDoubts, Promise
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.catalog.authority import Claim as CatalogClaim
 from waymaker_core.catalog.authority import Conf as CatalogConf
 from waymaker_core.cluster.deadlines import Deadlines
 from waymaker_core.cluster.founding import directory_number
-from waymaker_core.cluster.peer_messages import ClaimWanted, OfReplica, OpenWanted, PlaceWanted, Wish
+from waymaker_core.cluster.peer_messages import (
+    ClaimWanted,
+    OfReplica,
+    OpenWanted,
+    PlaceWanted,
+    SnapshotAdopted,
+    SnapshotOffered,
+    Wish,
+)
 from waymaker_core.cluster.settings import MemberSettings
+from waymaker_core.cluster.snapshots.stream_snapshots import StreamSnapshots
 from waymaker_core.cluster.stream_source import StreamSource
 from waymaker_core.model.types import CATALOG
 from waymaker_core.node.node import Node
 from waymaker_core.replication.conf import Claim, Conf, Seat
 from waymaker_core.replication.effects import Effect, GiveUp, NoteDoubt, ProposeOpened, Send, SnapshotNeeded
-from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Returned, Written
+from waymaker_core.replication.inputs import (
+    Adopted,
+    ConfChanged,
+    Declined,
+    Input,
+    Kept,
+    Question,
+    Received,
+    Returned,
+    SnapshotSent,
+    Superseded,
+    Written,
+)
 from waymaker_core.replication.inputs import Placed as CanBeSent
 from waymaker_core.replication.inputs import RecordsRead as Read
 from waymaker_core.replication.replica import Replica
-from waymaker_core.replication.state import NEVER, Known, Phase
+from waymaker_core.replication.state import NEVER, Known
 
 SNAPSHOT_LOG_MS: Final = 10_000
 """The time between two log events about replicas that lack records."""
@@ -60,7 +90,7 @@ class Replicas:
         self.snapshots_needed = 0
         """The number of times that a replica, or a member of the group, lacked records that are not at hand here."""
         self._snapshot_log_at = 0
-        self._alone: tuple[int, ...] = ()
+        self.snapshots = StreamSnapshots()
         self.node_inputs: list[NodeInput] = []
         for figures in node.log_figures():
             if figures.stream_id != CATALOG:
@@ -80,6 +110,7 @@ class Replicas:
             self._lone.pop(stream_id, None)
             self._preferred.pop(stream_id, None)
             return
+        self.snapshots.end_epoch(stream_id, conf.newest.epoch)
         self._step(now, stream_id, [ConfChanged(_conf_of(conf))])
 
     def doubts_noted(self, now: int, streams: list[int]) -> None:
@@ -134,6 +165,7 @@ class Replicas:
 
     def step_due(self, now: int) -> None:
         """Let the replicas do what is due."""
+        self.snapshots.step_due(now)
         for stream_id in self._deadlines.pop_due(now):
             self._step(now, stream_id, [])
         if (self._anew or self._lone) and now >= self._wish_at:
@@ -143,7 +175,8 @@ class Replicas:
 
     def next_deadline(self) -> int:
         """Return the moment, in milliseconds, at which to step if nothing happens before."""
-        return min(self._wish_at if self._anew or self._lone else NEVER, self._deadlines.next())
+        wish_at = self._wish_at if self._anew or self._lone else NEVER
+        return min(wish_at, self._deadlines.next(), self.snapshots.next_deadline())
 
     def _wish_for_claims(self) -> None:
         """Ask for new claims of the streams that the catalog gives to this node and that it cannot lead, or is in doubt of."""
@@ -158,53 +191,65 @@ class Replicas:
             self.wishes.append(ClaimWanted(stream_id, conf.newest.epoch, preferred))
 
     def _wish_for_places(self, now: int) -> None:
-        """Ask for more replicas of the streams that a single node brought along, and that this node can send as a whole."""
+        """Ask for more replicas of the streams that a single node brought along."""
         own = self._node.config.node_id
         settings = self._node.config
         if min(settings.replication_factor, len({*settings.members, own})) < 2:
             return
-        alone: list[int] = []
         for stream_id in self._lone:
             conf = self._replicas[stream_id].conf
-            if conf is None or not self._node.may_spread(stream_id):
-                continue
-            if may_be_spread(self._node, stream_id):
-                self.wishes.append(PlaceWanted(stream_id, conf.newest.epoch, True))
-            else:
-                alone.append(stream_id)
-        self._say_alone(tuple(alone))
+            if conf is not None and self._node.may_spread(stream_id):
+                self.wishes.append(PlaceWanted(stream_id, conf.newest.epoch))
 
-    def _say_alone(self, alone: tuple[int, ...]) -> None:
-        if alone != self._alone:
-            self._alone = alone
-            if alone:
-                fields: dict[str, str | int | bool] = {"streams": len(alone), "first_stream_id": alone[0]}
-                self.logs.append(Log("warning", "streams_on_one_node", fields))
+    # ------------------------------------------------------------------ snapshots
 
-    @property
-    def streams_alone(self) -> int:
-        """Return how many streams this node leads without other replicas, for it has not all of their records in memory."""
-        return len(self._alone)
-
-    def note_lacking(self, now: int, stream_id: int, to: int) -> None:
-        """Count and mention a replica, or a member of the catalog's group, that cannot catch up."""
+    def _snapshot_needed(self, now: int, stream_id: int, to: int) -> None:
+        """Offer a snapshot to a replica that lacks records which are not at hand here; mention it once in a while."""
         self.snapshots_needed += 1
         if now >= self._snapshot_log_at:
             self._snapshot_log_at = now + SNAPSHOT_LOG_MS
             fields: dict[str, str | int | bool] = {
                 "stream_id": stream_id, "node": to, "times": self.snapshots_needed,
             }  # fmt: skip
-            self.logs.append(Log("warning", "snapshot_needed", fields))
+            self.logs.append(Log("info", "snapshot_needed", fields))
+        replica, position = self._replicas[stream_id], self._node.applied(stream_id)
+        self.snapshots.offer_stream(
+            now, to, stream_id, replica.promised, position, replica.is_open_at(position)
+        )  # fmt: skip
 
-    def _snapshot_needed(self, now: int, stream_id: int, to: int) -> None:
-        """Mention a replica that cannot catch up; give up a set that cannot open for it, where this node suffices."""
-        self.note_lacking(now, stream_id, to)
-        replica = self._replicas[stream_id]
-        conf = replica.conf
-        if replica.phase is Phase.VERIFYING and conf is not None:
-            own = self._node.config.node_id
-            if [seat.node for seat in conf.opened.replicas] == [own] and len(conf.newest.replicas) > 1:
-                self.wishes.append(PlaceWanted(stream_id, conf.newest.epoch, False))
+    def snapshot_offered(self, now: int, sender: int, offer: SnapshotOffered) -> None:
+        """Receive a snapshot, unless the log here goes as far already, or is not this epoch's follower."""
+        stream_id = offer.stream_id
+        replica = self._replicas.get(stream_id)
+        if replica is None or not self._node.has_stream(stream_id):
+            return
+        if offer.epoch < replica.promised or replica.phase is not None:
+            return
+        if replica.committed >= offer.position and self._node.applied(stream_id) >= offer.position:
+            position = self._node.applied(stream_id)
+            self.snapshots.out.append((sender, SnapshotAdopted(stream_id, offer.epoch, offer.number, position)))
+            return
+        if offer.opened:
+            self._step(now, stream_id, [Superseded(offer.epoch, offer.position)])
+        self.snapshots.receive_stream(now, sender, offer)
+
+    def snapshot_adopted(self, now: int, sender: int, message: SnapshotAdopted) -> None:
+        """Go on behind a snapshot that another replica has adopted."""
+        replica = self._replicas.get(message.stream_id)
+        if self.snapshots.note_adopted(sender, message) and replica is not None and replica.promised == message.epoch:
+            self._step(now, message.stream_id, [SnapshotSent(sender, message.position)])
+
+    def take_transfer(self, now: int, effect: SnapshotPiece | PieceStored | TransferEnded) -> None:
+        """Take what the node says of a transfer."""
+        if isinstance(effect, SnapshotPiece):
+            self.snapshots.piece_made(effect)
+        elif isinstance(effect, PieceStored):
+            self.snapshots.piece_stored(now, effect)
+        else:
+            adopted = self.snapshots.transfer_ended(effect)
+            if adopted is not None and adopted[0] in self._replicas:
+                self._asked = {ask: each for ask, each in self._asked.items() if each != adopted[0]}
+                self._step(now, adopted[0], [Adopted(adopted[1])])
 
     # ------------------------------------------------------------------ views
 
@@ -285,11 +330,6 @@ class Replicas:
             if isinstance(effect, Promise | Enrol | Cut | Append):
                 self._asked[effect.ask] = stream_id
             self.node_inputs.append(effect)
-
-
-def may_be_spread(node: Node, stream_id: int) -> bool:
-    """Return True if all records of a stream are in memory: other replicas can catch up (rule `spread_what_is_whole`)."""
-    return node.first_in_memory(stream_id) == 1
 
 
 def _conf_of(conf: CatalogConf) -> Conf:

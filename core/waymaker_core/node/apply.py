@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from waymaker_core.api.effects import EventKind, Kept, Replicate
-from waymaker_core.catalog.catalog import CatalogEntry
+from waymaker_core.catalog.catalog import Catalog, CatalogEntry
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.layers.layer_set import LayerSet
 from waymaker_core.model.records import (
@@ -281,40 +281,48 @@ class Applier:
             replaced = state.replicas.get(StreamId(record.replaces))
             if replaced is not None:
                 self._notify_watchers(replaced, EventKind.STREAM_DELETED)
-            replica = self._make_known(stream_id)
-            state.replicas[stream_id] = replica
-            self._notify_watchers(replica, EventKind.STREAM_CREATED)
-            state.changes.replicas[stream_id] = replica
-            state.dirty[stream_id] = replica
-            state.note_conf(stream_id)
-            if replica.importing and stream_id not in self._registry.import_heads:
-                # An earlier run decided it, and the majority came after the restart: nothing can end this restore.
-                state.passing.append(replica)
-            elif state.config.member and item.position <= state.found_end and replica.stream.config.ephemeral:
-                # An earlier run may have served it.
-                state.passing.append(replica)
-            if replica.log.entries:
-                if not state.config.member:
-                    state.effects.append(Replicate(stream_id, replica.log.durable))
-                self._apply_committed(replica.log)
+            self._begin_stream(stream_id, may_be_served=item.position <= state.found_end)
             if replaced is not None:
                 self._ended(replaced)
         elif replica is not None and isinstance(record, StreamDeleted):
             self._notify_watchers(replica, EventKind.STREAM_DELETED)
             self._ended(replica)
 
+    def _begin_stream(self, stream_id: StreamId, *, may_be_served: bool = False) -> None:
+        """Begin the replica of a stream that the catalog knows by now; an earlier run of this process may have served it."""
+        state = self._state
+        replica = self._make_known(stream_id)
+        state.replicas[stream_id] = replica
+        self._notify_watchers(replica, EventKind.STREAM_CREATED)
+        state.changes.replicas[stream_id] = replica
+        state.dirty[stream_id] = replica
+        state.note_conf(stream_id)
+        if replica.importing and stream_id not in self._registry.import_heads:
+            # An earlier run decided it, and the majority came after the restart: nothing can end this restore.
+            state.passing.append(replica)
+        elif state.config.member and may_be_served and replica.stream.config.ephemeral:
+            state.passing.append(replica)
+        if replica.log.entries:
+            if not state.config.member:
+                state.effects.append(Replicate(stream_id, replica.log.durable))
+            self._apply_committed(replica.log)
+
+    def _drop_unknown(self, end: StreamId) -> None:
+        """Drop the records of streams below an id that the catalog does not know: ids ascend, so it never will."""
+        state = self._state
+        for stream_id in [each for each in state.unknown if each < end]:
+            never = state.unknown.pop(stream_id)
+            never.abandoned = True
+            self._group_commit.forget_records(stream_id)
+            never.commit(never.durable)
+            self._apply_committed(never)
+
     def _make_known(self, stream_id: StreamId) -> StreamReplica:
         """Make the replica of a new stream; one whose records came before its creation has them."""
         state = self._state
         entry = state.catalog.entries[stream_id]
         log = state.unknown.pop(stream_id, None)
-        # Ids ascend: an older stream that was never created never will be.
-        for other in [other for other in state.unknown if other < stream_id]:
-            never = state.unknown.pop(other)
-            never.abandoned = True
-            self._group_commit.forget_records(other)
-            never.commit(never.durable)
-            self._apply_committed(never)
+        self._drop_unknown(stream_id)
         replica = make_replica(entry, state, leads=log is None and not state.config.member)
         if log is not None:
             replica.log, log.memory = log, replica.log.memory
@@ -380,6 +388,32 @@ class Applier:
         self.forget_adopted(replica.id)
         state.changes.adopted[replica.id] = path
         self._garbage.delete_later(before, [*before.stream.take_released(), *relocating.files(before.stream)])
+
+    def replace_catalog(self, other: Catalog, position: int, path: str) -> None:
+        """Put the catalog of an adopted snapshot in the place of the one before: streams begin and end as by its records."""
+        state, catalog = self._state, self._state.catalog
+        known = list(catalog.entries)
+        gone = catalog.adopt(other)
+        state.catalog_log.begin_behind(position)
+        self._group_commit.forget_records(CATALOG)
+        self.forget_adopted(StreamId(CATALOG))
+        state.changes.adopted[StreamId(CATALOG)] = path
+        state.changes.catalog = True
+        for stream_id in gone:
+            replica = state.replicas[stream_id]
+            self._notify_watchers(replica, EventKind.STREAM_DELETED)
+            self._ended(replica)
+        for stream_id in known:
+            if stream_id in state.replicas:
+                replica = state.replicas[stream_id]
+                replica.entry.importing = replica.stream.importing
+                state.note_conf(stream_id)
+        for stream_id in catalog.entries:
+            if stream_id not in state.replicas:
+                self._begin_stream(stream_id)
+            if state.overrides.refresh(stream_id):
+                self._notify_override(stream_id)
+        self._drop_unknown(StreamId(catalog.next_id))
 
     def forget_adopted(self, stream_id: StreamId) -> None:
         """Delete the snapshot's file that a stream has adopted, where it is named by nothing else any more."""

@@ -429,6 +429,11 @@ class GroupCommit:
                 self.journal.append_fact(CUT, b"", log.stream_id, position)
             except JournalFull:
                 return False
+        self.void_above(log, position)
+        return True
+
+    def void_above(self, log: StreamLog, position: int) -> None:
+        """Take the records of a log back that stand above a position, after a frame that makes them void."""
         stats = self._state.stats
         if self._state.recent is not None:
             self._state.recent.void_above(log.stream_id, position)
@@ -439,7 +444,6 @@ class GroupCommit:
                 _forget_place(item)
         self._pending_bytes_max -= sum(item.bound for item in self._pending if item.void)
         self._pending = deque(item for item in self._pending if not item.void)
-        return True
 
     def _arm_sync(self, synced: bool) -> None:
         timers, now_ns = self._state.timers, self._state.now.mono_ns

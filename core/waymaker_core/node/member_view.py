@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from waymaker_core.api.inputs import SentRecord
 from waymaker_core.catalog.authority import Conf
+from waymaker_core.catalog.catalog import Catalog
 from waymaker_core.catalog.group_history import UNKNOWN, GroupMembers
 from waymaker_core.catalog.overrides import Override
 from waymaker_core.model.types import CATALOG, StreamId
@@ -69,6 +70,12 @@ class MemberView:
             return None
         kept = self._state.recent.first_of(stream_id)
         return log.applied + 1 if kept is None else min(kept, log.applied + 1)
+
+    def first_at_hand(self, stream_id: int) -> int | None:
+        """Return the position of the first record that is in memory, or in the journal; None where neither is kept."""
+        first, places = self.first_in_memory(stream_id), self._group_commit.journal.places
+        found = None if places is None else places.first_of(stream_id)
+        return first if first is None or found is None else min(first, found)
 
     def may_spread(self, stream_id: int) -> bool:
         """Return True for a stream that is to have several replicas: not in memory only, not being restored, not damaged."""
@@ -182,6 +189,10 @@ class MemberView:
     def confs(self) -> Iterable[Conf]:
         """Return the confs of all streams, as applied."""
         return self._state.catalog.authority.confs.values()
+
+    def applied_catalog(self) -> Catalog:
+        """Return the catalog, to be read before the next step."""
+        return self._state.catalog
 
     def catalog_members(self, position: int | None = None) -> GroupMembers | None:
         """Return the group's members that are in force at a position (None: at the last one applied).

@@ -77,6 +77,7 @@ from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.node.transfer.adoption import Adoption
+from waymaker_core.node.transfer.catalog_adoption import CatalogAdoption
 from waymaker_core.node.transfer.record_reads import RecordReads
 from waymaker_core.node.transfer.segment_pins import SegmentPins
 from waymaker_core.node.transfer.transfers import TransferInput, Transfers
@@ -148,6 +149,7 @@ class Node(MemberView):
         key = directory_key(recovered.manifest.directory_id)
         self._transfers = Transfers(state, garbage, self._pins, checkpoints, adoption, key)
         self._record_reads = RecordReads(state, journal, self._pins, key)
+        self._catalog_adoption = CatalogAdoption(state, group_commit, self._applier, checkpoints, garbage, key)
         self._inactive = Inactive(state, group_commit)
         self._retention = Retention(state, group_commit, indexes, quarantine)
         self._space = DiskSpace(state, group_commit, calls, checkpoints, reserve)
@@ -389,6 +391,8 @@ class Node(MemberView):
             self._following.keep_doubts(event)
         elif isinstance(event, events.Enrol):
             self._following.enrol(event)
+        elif isinstance(event, events.InstallCatalog):
+            self._catalog_adoption.install_catalog(event)
         else:
             self._drain.begin()
 

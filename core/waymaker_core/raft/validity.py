@@ -42,7 +42,8 @@ def is_plausible(message: Message) -> bool:
         return 0 <= message.last_term < message.term and 0 <= message.last_index < NUMBER_MAX
     if type(message) is SnapshotRequest:
         snapshot = message.snapshot
-        known = 0 < snapshot.index < NUMBER_MAX and len(snapshot.members.voters) > 0
+        # The entries of term 0 may come from before the group: then a later one of them names its first members.
+        known = 0 < snapshot.index < NUMBER_MAX and (snapshot.members.voters != () or snapshot.term == 0)
         return known and 0 <= snapshot.term <= message.term
     return type(message) is VoteResponse or type(message) is TimeoutNow
 

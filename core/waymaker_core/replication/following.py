@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from waymaker_core.api.inputs import ReadRecords, Replicated, SentRecord
-from waymaker_core.replication.log_view import begun_epoch
+from waymaker_core.replication.log_view import LogView, begun_epoch
 from waymaker_core.replication.messages import (
     Acked,
     Append,
@@ -156,3 +156,35 @@ def apply(state: ReplicaState, position: int) -> None:
     if position > state.commit:
         state.commit = position
         state.effects.append(Replicated(state.stream_id, position))
+
+
+# ---------------------------------------------------------------- snapshots
+
+
+def on_superseded(state: ReplicaState, epoch: int, position: int) -> None:
+    """Cut what keeps this replica from adopting a snapshot, where it contradicts an open epoch.
+
+    A majority has the log up to the start of that epoch, without this replica. What it has of older epochs is not needed.
+    """
+    if not obeys(state, epoch) or state.is_silent or state.leading is not None:
+        return
+    state.obey(epoch)
+    if state.log_epoch < epoch and state.log.end >= position > state.commit:
+        state.keep_cut(state.commit)
+
+
+def on_adopted(state: ReplicaState, position: int) -> None:
+    """Go on with the log of a snapshot that was adopted.
+
+    Its epoch stays until a primary has verified the log anew. All that is in it is committed, so it claims nothing more.
+    """
+    if state.leading is not None:
+        # The claim was made with another log.
+        state.step_down()
+    state.log = LogView(*state.source.bounds())
+    state.commit = max(state.commit, position)
+    state.rising, state.donating = None, None
+    state.waiting.clear()
+    state.unapplied.clear()
+    # What was asked for before has no answer, if the snapshot took its place. This one has.
+    state.promise()

@@ -82,4 +82,40 @@ class Returned:
     node: int
 
 
-Input = Received | Returned | ConfChanged | Kept | Declined | Placed | Written | Question | RecordsRead
+@dataclass(slots=True, eq=False)
+class Superseded:
+    """The primary of an open epoch offers a snapshot at a position, behind the start of the epoch. Answers `SnapshotNeeded`."""
+
+    epoch: int
+    position: int
+
+
+@dataclass(slots=True, eq=False)
+class Adopted:
+    """The node has put a snapshot into force: its log is another one from now on, and committed up to this position."""
+
+    position: int
+
+
+@dataclass(slots=True, eq=False)
+class SnapshotSent:
+    """Another replica has adopted a snapshot of this one's log, and its log goes on behind a position."""
+
+    node: int
+    position: int
+
+
+Input = (
+    Superseded
+    | Adopted
+    | SnapshotSent
+    | Received
+    | Returned
+    | ConfChanged
+    | Kept
+    | Declined
+    | Placed
+    | Written
+    | Question
+    | RecordsRead
+)

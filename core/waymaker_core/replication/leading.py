@@ -301,6 +301,16 @@ def _lacks(state: ReplicaState, follower: Follower, node: int) -> None:
     state.effects.append(SnapshotNeeded(node))
 
 
+def on_snapshot_sent(state: ReplicaState, leading: Leading, node: int, position: int) -> None:
+    """Compare the log behind a snapshot that a follower has adopted."""
+    follower = leading.followers.get(node)
+    if leading.phase in LEADS and follower is not None and follower.match < position <= state.log.end:
+        follower.forget_flights()
+        follower.reading = 0
+        follower.probing, follower.lacks = True, False
+        follower.next = position + 1
+
+
 def next_deadline(leading: Leading) -> int:
     """Return the moment at which something is to be sent again."""
     deadline = leading.deadline

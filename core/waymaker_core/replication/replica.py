@@ -12,6 +12,7 @@ from waymaker_core.replication import claiming, following, leading
 from waymaker_core.replication.conf import Claim, Conf, Seat
 from waymaker_core.replication.effects import Effect, NoteDoubt, Send
 from waymaker_core.replication.inputs import (
+    Adopted,
     ConfChanged,
     Declined,
     Input,
@@ -21,6 +22,8 @@ from waymaker_core.replication.inputs import (
     Received,
     RecordsRead,
     Returned,
+    SnapshotSent,
+    Superseded,
     Written,
 )
 from waymaker_core.replication.log_view import LogSource, LogView
@@ -90,6 +93,11 @@ class Replica:
         """Return how far this node is with the epoch that it claims or leads; None where it does neither."""
         own = self._state.leading
         return None if own is None else own.phase
+
+    def is_open_at(self, position: int) -> bool:
+        """Return True if this node leads an open epoch that begins at a position, or before."""
+        own = self._state.leading
+        return own is not None and own.phase is Phase.OPEN and own.start <= position
 
     @property
     def promised(self) -> int:
@@ -178,6 +186,13 @@ def _take(state: ReplicaState, each: Input) -> None:
     elif isinstance(each, Returned):
         if state.leading is not None:
             leading.returned(state, state.leading, each.node)
+    elif isinstance(each, SnapshotSent):
+        if state.leading is not None:
+            leading.on_snapshot_sent(state, state.leading, each.node, each.position)
+    elif isinstance(each, Superseded):
+        following.on_superseded(state, each.epoch, each.position)
+    elif isinstance(each, Adopted):
+        following.on_adopted(state, each.position)
     elif isinstance(each, Question):
         if state.leading is not None and state.leads:
             leading.ask(state, state.leading, each.number)

@@ -43,6 +43,7 @@ from waymaker_core.api.inputs import (
     EndTransfer,
     Enrol,
     Input,
+    InstallCatalog,
     JobDone,
     JobFailed,
     KeepDoubts,
@@ -138,6 +139,8 @@ def describe_input(item: Input) -> str:
             return f"doubts {item.ask} {list(item.doubts)}"
         case Enrol():
             return f"enrol {item.ask} {item.stream_id} {item.since} {item.log_epoch}"
+        case InstallCatalog():
+            return f"install catalog {item.ask} {item.position} {len(item.state)}"
         case SendSnapshot() | NextPiece() | ReceiveSnapshot() | PieceArrived() | EndTransfer():
             return f"{type(item).__name__} {item.transfer}"
         case ReadRecords():

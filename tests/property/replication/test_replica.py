@@ -5,11 +5,22 @@ from __future__ import annotations
 from itertools import count, pairwise
 
 from waymaker_core.api.inputs import Append as KeepRecords
-from waymaker_core.api.inputs import EndReading, Enrol, Lead, Promise, ReadRecords, Replicated, SentRecord, StepDown
+from waymaker_core.api.inputs import (
+    Cut,
+    EndReading,
+    Enrol,
+    Lead,
+    Promise,
+    ReadRecords,
+    Replicated,
+    SentRecord,
+    StepDown,
+)
 from waymaker_core.model.records import EpochRecord
 from waymaker_core.replication.conf import Claim, Conf, Seat
 from waymaker_core.replication.effects import Effect, GiveUp, ProposeOpened, Send, SnapshotNeeded
 from waymaker_core.replication.inputs import (
+    Adopted,
     ConfChanged,
     Declined,
     Input,
@@ -18,6 +29,8 @@ from waymaker_core.replication.inputs import (
     Received,
     RecordsRead,
     Returned,
+    SnapshotSent,
+    Superseded,
     Written,
 )
 from waymaker_core.replication.messages import (
@@ -377,3 +390,49 @@ def test_commits_that_wait_for_a_stalled_disk_are_bounded_and_the_newest_is_kept
     effects = one.step(Kept(asks))
     assert [each.position for each in effects if isinstance(each, Replicated)][-1] == 3 * WAITING_MAX
     assert len(effects) <= 2 * WAITING_MAX
+
+
+def test_only_what_contradicts_an_open_epoch_is_cut_for_a_snapshot() -> None:
+    """What ends before the snapshot stays until it is adopted, and so does what this replica has verified in the epoch."""
+    for log_epoch, position, cut in ((3, 4, True), (3, 6, False), (6, 4, False), (3, 2, False)):
+        one = Driven(known=Known(promised=6, since=1, log_epoch=log_epoch, commit=2))
+        one.log.end, one.log.starts = 5, ((3, 1),)
+        one = Driven(one.log, Known(promised=6, since=1, log_epoch=log_epoch, commit=2))
+        found = [each for each in one.step(Superseded(6, position)) if isinstance(each, Cut)]
+        assert [each.position for each in found] == ([2] if cut else []), (log_epoch, position)
+    assert not Driven(one.log, Known(promised=7)).step(Superseded(6, 4)), "an older epoch is not obeyed"
+
+
+def test_a_replica_goes_on_behind_a_snapshot_that_it_adopted() -> None:
+    """Nothing that it says rests on the old log. Its epoch rises when its primary has verified the new one."""
+    one = Driven(known=Known(promised=6, since=1, log_epoch=3))
+    asked = one.hear(2, Append(6, 9, 0, 0, (begins(4), DATA), 0, 0))
+    assert [type(each) for each in asked] == [KeepRecords]
+    one.log.end, one.log.starts = 9, ((4, 1), (5, 8))
+    (promise,) = one.step(Adopted(9))
+    assert isinstance(promise, Promise)
+    assert one.replica.committed == 9 and one.replica.log_epoch == 3
+    assert sent(one.step(Kept(promise.ask))) == []
+    assert sent(one.hear(2, Append(6, 10, 9, 4, (), 9, 1)))[0][1] == Mismatch(6, SEATS[0], 9, one.log.starts, 1)
+    (heard,) = sent(one.hear(2, Append(6, 10, 9, 5, (), 9, 1)))
+    assert heard == (2, Heard(6, SEATS[0], 9, 9, 1))
+
+
+def test_a_claimant_gives_up_where_its_log_is_replaced() -> None:
+    one = Driven(known=Known(promised=1, since=1))
+    claim = Claim(5, 1, SEATS)
+    one.step(ConfChanged(Conf(claim, FIRST)))
+    assert one.replica.phase is not None
+    one.log.end = 4
+    one.step(Adopted(4))
+    assert one.replica.phase is None
+
+
+def test_a_follower_that_adopted_a_snapshot_gets_what_follows() -> None:
+    lagging = Lagging()
+    lagging.read(1)
+    (read,) = lagging.one.step(SnapshotSent(3, 7))
+    assert isinstance(read, ReadRecords) and (read.reader, read.first) == (3, 8)
+    ((to, append),) = sent(lagging.read(8, DATA, DATA))
+    assert to == 3 and isinstance(append, Append) and (append.prev, append.prev_epoch) == (7, 3)
+    assert lagging.one.step(SnapshotSent(3, 99)) == [], "no snapshot of this log goes so far"

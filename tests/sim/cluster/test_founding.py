@@ -12,7 +12,9 @@ from waymaker_core.cluster.member import Member
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.message_codec import plain_body
 from waymaker_core.model.result_codes import Answer
+from waymaker_core.model.types import CATALOG
 from waymaker_core.node import open_node
+from waymaker_core.node.checkpoint.snapshots import encode_catalog
 from waymaker_core.raft.members import Members
 from waymaker_sim.cluster.machines import MachinesPlan
 from waymaker_sim.kernel.checks import Violation
@@ -144,22 +146,61 @@ def test_empty_members_that_do_not_wait_lose_the_data_of_a_single_node(monkeypat
         world.run_healed()
 
 
-@pytest.mark.parametrize(("memory", "voters"), [(300, 1), (1_000, 3)])
-def test_what_is_not_in_memory_stays_on_its_node_and_goes_on(memory: int, voters: int) -> None:
-    """300 bytes do not hold the catalog either: then its group has one voter, and no other member is waited for."""
-    world = MembersWorld(8, plan=MachinesPlan(limits=replace(ORDINARY, recent_log_bytes_max=memory)))
+CHECKPOINTED = replace(
+    ORDINARY, recent_log_bytes_max=300, recent_bytes_max=900, segment_bytes=8192, checkpoint_records=12
+)
+"""Limits with which next to nothing is in memory, and the journal holds few records."""
+
+
+def found_with_checkpoints(seed: int) -> MembersWorld:
+    """Let a node run alone until its catalog and its streams are in checkpoints, then begin a cluster with it."""
+    world = MembersWorld(seed, plan=MachinesPlan(limits=CHECKPOINTED))
+    publish_alone(world, 2, 10, size=300)
+    world.machines.run_for(SECOND, lambda: world.machines.machines[2].state is State.UP)
+    assert member(world.machines.machines[2]).node.first_at_hand(CATALOG) != 1
+    for each in (1, 3):
+        world.machines.machines[each].start()
+    return world
+
+
+def catalogs(world: MembersWorld) -> list[bytes]:
+    return [encode_catalog(member(each).node.applied_catalog()) for each in world.machines.machines.values()]
+
+
+def test_a_catalog_in_a_checkpoint_reaches_empty_members_as_a_snapshot() -> None:
+    """They count as voters, keep it through a kill, and go on without the founder."""
+    world = found_with_checkpoints(8)
+    machines = world.machines
+    machines.run_for(3 * SECOND)
+    assert machines.marks["log catalog_adopted"] == 2
+    assert member(machines.machines[2])._group.members.voters == (1, 2, 3)
+    assert len(set(catalogs(world))) == 1
+    for each in (1, 3):
+        machines.machines[each].kill()
+    machines.run_for(2 * SECOND, lambda: all(each.state is State.UP for each in machines.machines.values()))
+    machines.run_for(2 * SECOND)
+    assert machines.marks["log catalog_adopted"] == 2, "it was durable"
+    machines.machines[2].disk.faults.capacity = 0
+    machines.machines[2].kill()
+    machines.run_for(3 * SECOND)
+    servers = [member(machines.machines[each]) for each in (1, 3)]
+    assert sum(each.leads_catalog for each in servers) == 1
+    assert all(len(each.node.claimed_streams()) == len(STREAMS) for each in servers)
+    machines.heal()
+    world.run_healed()
+
+
+def test_what_memory_does_not_hold_spreads_from_the_journal() -> None:
+    world = MembersWorld(8, plan=MachinesPlan(limits=replace(ORDINARY, recent_log_bytes_max=300)))
     publish_alone(world, 2, 10, size=300)
     before = len(world.confirmed)
     for each in (1, 3):
         world.machines.machines[each].start()
     world.machines.run_for(4 * SECOND)
     servers = {number: member(each) for number, each in world.machines.machines.items()}
-    assert len(servers[2]._group.members.voters) == voters
-    assert servers[2].replicas.streams_alone == len(STREAMS)
-    assert world.machines.marks["log streams_on_one_node"] >= 1
+    assert servers[2]._group.members.voters == (1, 2, 3)
     assert len(world.confirmed) > before + 50
-    assert [len(replica.conf.newest.replicas) for _, replica in servers[2].replicas.items() if replica.conf] == [
-        1,
-        1,
-        1,
-    ]
+    world.publishing = False
+    world.machines.run_for(6 * SECOND)
+    for stream in STREAMS:
+        world._audit(stream)

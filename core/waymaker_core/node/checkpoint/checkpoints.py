@@ -358,6 +358,8 @@ class Checkpoints:
             changes.catalog = False
             running.catalog_position = self._state.catalog_log.applied
             writer.add_snapshot(CATALOG, running.catalog_position, encode_catalog(self._state.catalog))
+            adopted = changes.adopted.pop(StreamId(CATALOG), None)
+            running.garbage += [] if adopted is None else [adopted]
         ops = writer.finish()
         self._start(ops, partial(self._file_written, running), partial(self._failed, running, None, ops))
 

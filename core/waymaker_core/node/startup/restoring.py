@@ -96,6 +96,9 @@ class Restoring:
     def adopt_snapshot(self, stream_id: int, position: int, meta: bytes, path: str) -> None:
         """Take a stream's state from a snapshot that was adopted, in place of all that came before."""
         key = StreamId(stream_id)
+        if stream_id == CATALOG:
+            self._adopt_catalog(position, meta, path)
+            return
         self.replicas.pop(key, None)
         self._damage.pop(key, None)
         self._own_settings.pop(key, None)
@@ -105,6 +108,17 @@ class Restoring:
             raise CorruptRecord(f"it is one of stream {replica.stream.id} at position {replica.stream.position}")
         self.changes.replicas[key] = replica
         self.changes.adopted[key] = path
+
+    def _adopt_catalog(self, position: int, meta: bytes, path: str) -> None:
+        other = Catalog(self._limits)
+        decode_catalog(meta, other, position)
+        for stream_id in self.catalog.adopt(other):
+            self._forget(stream_id)
+        for replica in self.replicas.values():
+            replica.entry.importing = replica.stream.importing
+        self.catalog_position = position
+        self.changes.catalog = True
+        self.changes.adopted[StreamId(CATALOG)] = path
 
     def quarantine(self, quarantine: Quarantine) -> None:
         """Note that a stream's data are damaged."""

@@ -61,8 +61,10 @@ class Adoption:
         if stream_id in self._adopting:
             return "another snapshot is being adopted"
         log = replica.log
-        if position is not None and (log.entries or position <= log.end):
+        if position is not None and position <= log.end:
             return f"its log here goes to {log.end}, and the snapshot to {position}"
+        if position is not None and log.carrying:
+            return "a checkpoint writes records of the stream"
         return ""
 
     def put_in_force(self, stream_id: StreamId, received: Received, done: Adopted) -> str:
@@ -84,6 +86,8 @@ class Adoption:
             return "the journal has no free space"
         self._adopting[stream_id] = None
         before.log.abandoned = True
+        # Its records that are not applied are older than the snapshot: those that were committed are part of it.
+        self._group_commit.void_above(before.log, before.log.applied)
         self._group_commit.call_when_durable(partial(self._in_force, before, replica, received, done))
         return ""
 

@@ -370,7 +370,7 @@ class Replay:
             size = frame_bytes(header.meta_length, header.body_length)
             self._places.note_place(stream_id, position, header.segment, offset, size)
         log = self._log(stream_id)
-        if position <= log.covered or not self._target.exists(stream_id):
+        if position <= log.covered or not self._is_known(stream_id):
             return
         try:
             file = decode_adoption(header.version, meta)
@@ -396,10 +396,25 @@ class Replay:
         self._gaps.pop(stream_id, None)
         self.logs[stream_id] = ReadLog(position)
         self._adopted[stream_id] = found.path
+        if stream_id == CATALOG:
+            self._catalog_adopted()
+
+    def _catalog_adopted(self) -> None:
+        """Let streams end that the adopted catalog does not have, and give the others what waited for their creation."""
+        self.recent.pop(CATALOG, None)
+        facts = self.facts
+        for stream_id in sorted({*self.logs, *facts.promises, *facts.replicas, *facts.doubts} - {CATALOG}):
+            if self._target.is_deleted(stream_id):
+                self._deleted(stream_id)
+            else:
+                self._apply_committed(stream_id, self._log(stream_id))
+
+    def _is_known(self, stream_id: int) -> bool:
+        return stream_id == CATALOG or self._target.exists(stream_id)
 
     def _damaged_adoption(self, path: str, offset: int, header: FrameHeader, problem: str) -> None:
         """Note that a stream lacks the state that it adopted, unless it adopted another one later."""
-        if header.position > self._log(header.stream_id).covered and self._target.exists(header.stream_id):
+        if header.position > self._log(header.stream_id).covered and self._is_known(header.stream_id):
             self._lacks(header, path, offset, f"a snapshot that was adopted: {problem}")
 
     # ------------------------------------------------------------ the state

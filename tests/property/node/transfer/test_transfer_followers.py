@@ -86,21 +86,33 @@ def payloads_of(peer: Peer) -> list[bytes]:
     return [payload for _, _, payload in peer.all()]
 
 
-def test_a_snapshot_waits_until_the_suffix_is_cut() -> None:
+def test_a_snapshot_takes_the_place_of_a_shorter_suffix_in_the_same_act() -> None:
+    """Were the suffix cut before, a crash in between would lose records that this replica has acknowledged."""
     donor, follower = pair()
     log = follower.replica().log
     assert isinstance(append(follower, 1, b"never", b"committed"), Kept)
-    assert log.end == log.applied + 2
-    ended = Transfer(donor, follower).run()
-    assert ended.problem == f"its log here goes to {log.end}, and the snapshot to {donor.replica().stream.position}"
-    follower.step(Cut(2, log.stream_id, log.applied))
-    assert isinstance(follower.answers[2], Kept)
+    assert log.applied + 2 == log.end < donor.replica().stream.position
     moved(donor, follower)
+    assert follower.node.stats.inflight_bytes == 0 and not log.entries
     for again in (follower.kill, follower.lose_power):
         again()
         assert b"never" not in payloads_of(follower)
         assert follower.all() == donor.all()
         require_tidy(follower)
+
+
+def test_a_snapshot_waits_while_the_log_goes_further() -> None:
+    donor, follower = pair()
+    log = follower.replica().log
+    beyond = donor.replica().stream.position - log.end + 1
+    assert isinstance(append(follower, 1, *[b"never"] * beyond), Kept)
+    ended = Transfer(donor, follower).run()
+    assert ended.problem == f"its log here goes to {log.end}, and the snapshot to {donor.replica().stream.position}"
+    follower.step(Cut(2, log.stream_id, log.applied))
+    assert isinstance(follower.answers[2], Kept)
+    moved(donor, follower)
+    follower.kill()
+    assert follower.all() == donor.all()
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
