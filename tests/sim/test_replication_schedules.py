@@ -28,7 +28,7 @@ SEEDS: Final[dict[str, int]] = {
     "rise_at_start": 592,
 }
 """By rule: a schedule that breaks a promise without it. The others have none yet; the model shows those of its names."""
-OF_THE_CODE: Final = {"rise_when_durable", "acknowledge_identity"}
+OF_THE_CODE: Final = {"rise_when_durable", "acknowledge_identity", "step_down_for_newer"}
 """Rules that the model does not have: what a node declines, and an identity that counts in two places."""
 OF_THE_NODE: Final = {"answer_committed"}
 """Rules of the model that the node keeps: an answer rests on what is applied."""

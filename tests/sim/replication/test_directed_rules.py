@@ -1,0 +1,83 @@
+"""Every rule of replication has a directed case: messages in one exact order that break a promise without the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Final
+
+import pytest
+
+from tests.kit.replica_group import ReplicaGroup
+from tests.sim.replication import claim_cases, log_cases
+from waymaker_sim.replication.rules import RULES
+from waymaker_sim.replication_model.committed_log import Lost
+
+LACKS: Final = "is open and lacks what was committed"
+ANOTHER: Final = "committed another record"
+APPLIED: Final = "is not what was committed"
+ANSWERED: Final = "were committed before the question"
+CASES: Final[dict[str, tuple[Callable[[], ReplicaGroup], str]]] = {
+    "ack_durable": (log_cases.ack_durable, LACKS),
+    "ack_own_epoch": (log_cases.ack_own_epoch, LACKS),
+    "acknowledge_identity": (claim_cases.acknowledge_identity, LACKS),
+    "answer_confirmed": (log_cases.question_to_the_old_primary, ANSWERED),
+    "apply_known_commit": (log_cases.apply_known_commit, APPLIED),
+    "apply_verified": (log_cases.apply_verified, APPLIED),
+    "carry_promise": (claim_cases.carry_promise, LACKS),
+    "carry_suffix": (log_cases.carry_suffix, LACKS),
+    "check_previous": (log_cases.check_previous, APPLIED),
+    "choose_newest": (claim_cases.choose_newest, LACKS),
+    "commit_after_opened": (claim_cases.commit_after_opened, LACKS),
+    "confirm_after_question": (log_cases.question_to_the_old_primary, ANSWERED),
+    "count_identity": (claim_cases.count_identity, LACKS),
+    "cut_durable": (log_cases.cut_durable, APPLIED),
+    "cut_on_conflict": (log_cases.cut_on_conflict, LACKS),
+    "donor_as_promised": (claim_cases.donor_as_promised, ANOTHER),
+    "doubt_torn": (claim_cases.doubt_torn, LACKS),
+    "fence_last_opened": (claim_cases.fence_last_opened, LACKS),
+    "log_epoch_not_record_epoch": (claim_cases.log_epoch_not_record_epoch, ANOTHER),
+    "majority_of_set": (log_cases.majority_of_set, LACKS),
+    "never_resume": (claim_cases.never_resume, LACKS),
+    "not_longest": (claim_cases.not_longest, ANOTHER),
+    "obey_promise": (claim_cases.obey_promise, LACKS),
+    "opened_verified": (claim_cases.opened_verified, LACKS),
+    "promise_durable": (claim_cases.promise_durable, LACKS),
+    "rise_at_start": (log_cases.rise_at_start, LACKS),
+    "rise_when_durable": (log_cases.rise_when_durable, LACKS),
+    "torn_obeys_newest": (claim_cases.torn_obeys_newest, LACKS),
+}
+"""By rule: a case, and the promise that it breaks without the rule."""
+EITHER: Final = ("opened_newest_claim", "step_down_for_newer")
+"""Two rules of which either one is enough: a promise breaks without both."""
+
+
+@pytest.mark.parametrize("rule", sorted(CASES))
+def test_a_directed_case_breaks_a_promise_without_the_rule(rule: str) -> None:
+    case, promise = CASES[rule]
+    with RULES[rule].planted(), pytest.raises(Lost, match=promise):
+        case()
+
+
+@pytest.mark.parametrize("case", sorted({case for case, _ in CASES.values()}, key=lambda case: case.__name__))
+def test_the_case_breaks_no_promise_with_every_rule(case: Callable[[], ReplicaGroup]) -> None:
+    group = case()
+    for node in group.machines:
+        group.heal(node)
+
+
+def test_one_of_two_rules_is_enough_where_a_newer_claim_exists() -> None:
+    """A primary that knows of a newer claim leads no more, so the catalog's own check matters only where it does not."""
+    with ExitStack() as planted:
+        for rule in EITHER:
+            planted.enter_context(RULES[rule].planted())
+        with pytest.raises(Lost, match=LACKS):
+            claim_cases.opened_newest_claim()
+    for rule in EITHER:
+        with RULES[rule].planted():
+            group = claim_cases.opened_newest_claim()
+        group.heal(1)
+
+
+def test_every_rule_has_a_case() -> None:
+    assert CASES.keys() | set(EITHER) == RULES.keys()
