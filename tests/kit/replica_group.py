@@ -14,7 +14,7 @@ from waymaker_core.replication.messages import Message
 from waymaker_core.replication.settings import ReplicationSettings
 from waymaker_sim.replication import schedule
 from waymaker_sim.replication.machine import Machine, name_of
-from waymaker_sim.replication_model.committed_log import CommittedLog
+from waymaker_sim.replication_model.committed_log import CommittedLog, Lost
 
 RETRY_MS = 1_000
 NOTE_MS = 100
@@ -68,11 +68,18 @@ class ReplicaGroup:
 
     def learn(self, *nodes: int) -> None:
         """Let nodes learn the catalog as it is now."""
+        conf = Conf(self.claims[self.newest], self.claims[self.opened])
         for node in nodes:
-            if self.machines[node].up:
-                conf = Conf(self.claims[self.newest], self.claims[self.opened])
-                self.machines[node].step(self.now, [ConfChanged(conf, confirmed=True)])
-                self._collect(node)
+            self._learn(node, ConfChanged(conf, confirmed=True))
+
+    def learn_old(self, node: int, epoch: int) -> None:
+        """Let a node read an older claim, opened, from its own journal."""
+        self._learn(node, ConfChanged(Conf(self.claims[epoch], self.claims[epoch])))
+
+    def _learn(self, node: int, what: ConfChanged) -> None:
+        if self.machines[node].up:
+            self.machines[node].step(self.now, [what])
+            self._collect(node)
 
     def decide_proposals(self) -> None:
         """Let the catalog decide which proposed epochs are opened."""
@@ -195,14 +202,16 @@ class ReplicaGroup:
             self.wait(RETRY_MS)
         primary = self.machines[node]
         names = [name_of(record) for record in primary.log]
-        assert primary.leads and primary.applied == len(names), f"{primary.replica.phase}"
+        if not primary.leads or primary.applied != len(names):
+            raise Lost(f"the healed group is {primary.replica.phase} with {primary.applied} of {len(names)} committed")
         self.log.opened(names, "the healed group")
         self.ask(node)
         self.settle(*self.machines)
         assert self.questions in self.answered
         for machine in self.machines.values():
-            assert [name_of(record) for record in machine.log] == names, f"node {machine.node} differs"
-            assert machine.applied == len(names) and not machine.replica.contradictions, f"node {machine.node}"
+            if [name_of(record) for record in machine.log] != names or machine.applied != len(names):
+                raise Lost(f"node {machine.node} does not agree with the healed group")
+            assert not machine.replica.contradictions, f"node {machine.node}"
 
     def _seats(self, nodes: Collection[int]) -> tuple[Seat, ...]:
         return tuple(Seat(node, self.machines[node].directory) for node in sorted(nodes))

@@ -164,15 +164,8 @@ class CatalogGroup:
             if now >= self._read_at and not self._open:
                 self._begin(now)
             return
-        self._run(now, [Received(each.message, each.doubtful) for each in messages if self._counts(each)])
-
-    def _counts(self, of: OfGroup) -> bool:
-        """Return False for the answer of a node whose directory is not the one that counts: it has forgotten others."""
-        raft = self._raft
-        assert raft is not None
-        if not isinstance(of.message, VoteResponse | AppendResponse | AppendRefused):
-            return True
-        return raft.members.directory_of(of.message.sender) in (0, of.directory)
+        members = self._raft.members
+        self._run(now, [Received(each.message, each.doubtful) for each in messages if counts(members, each)])
 
     def _begin(self, now: int) -> None:
         """Begin with what the node has. Data of a single node belong to no group before this member founds one."""
@@ -475,6 +468,13 @@ def _record(entry: Entry) -> SentRecord:
         case [int(kind), int(version), bytes(meta)]:
             return SentRecord(kind, version, meta, b"")
     return SentRecord(0, 0, b"", b"")  # no record at all: the node declines it
+
+
+def counts(members: Members, of: OfGroup) -> bool:
+    """Return False for an answer from a directory that does not count: it has forgotten others (rule `answer_as_named`)."""
+    if not isinstance(of.message, VoteResponse | AppendResponse | AppendRefused):
+        return True
+    return members.directory_of(of.message.sender) in (0, of.directory)
 
 
 def _entry(record: SentRecord, term: int) -> Entry:

@@ -81,6 +81,28 @@ def torn_obeys_newest() -> ReplicaGroup:
     return group
 
 
+def doubt_confirmed() -> ReplicaGroup:
+    """A tear takes a promise, and the start knows of no newer claim than the one before."""
+    group = ReplicaGroup().begin()
+    group.claim(2)
+    promise(group, 3, 2)
+    group.tear(3)
+    group.learn_old(3, 1)
+    group.sync(3)
+    help_the_old_epoch_then_the_new(group)
+    return group
+
+
+def silent_when_torn() -> ReplicaGroup:
+    """A tear takes a promise, and the start knows of no claim yet."""
+    group = ReplicaGroup().begin()
+    group.claim(2)
+    promise(group, 3, 2)
+    group.tear(3)
+    help_the_old_epoch_then_the_new(group)
+    return group
+
+
 def obey_promise() -> ReplicaGroup:
     """An append of epoch 1 arrives behind the promise."""
     group = ReplicaGroup().begin()

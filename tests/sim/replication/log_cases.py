@@ -109,6 +109,39 @@ def ack_durable() -> ReplicaGroup:
     return group
 
 
+def silent_after_decline() -> ReplicaGroup:
+    """A node declines a record, and an append arrives once more with it."""
+    group = ReplicaGroup().begin()
+    group.decide(1)
+    group.machines[3].full = True
+    group.hear(3, Append, 1, again=True)
+    group.sync(3)
+    group.machines[3].full = False
+    assert group.hear(3, Append, 1)
+    group.hear(1, Acked, 3)
+    group.crash(3)
+    group.take_over(2, 3)
+    return group
+
+
+def apply_when_durable() -> ReplicaGroup:
+    """A node declines records that are committed already: its replica then takes no log that could give them back."""
+    group = ReplicaGroup().begin()
+    group.decide(1)
+    group.settle(1, 2)
+    assert len(group.log.committed) == 2
+    group.drop(3, Append, 1)
+    group.decide(1)
+    group.hear(3, Append, 1)
+    group.sync(3)
+    assert group.hear(1, Mismatch, 3)
+    group.machines[3].full = True
+    assert group.hear(3, Append, 1)
+    group.sync(3)
+    group.heal(3)
+    return group
+
+
 def ack_own_epoch() -> ReplicaGroup:
     """An acknowledgment of epoch 1 arrives in epoch 3, in which another record has that place."""
     group = ReplicaGroup(5).begin()
