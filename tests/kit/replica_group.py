@@ -202,7 +202,7 @@ class ReplicaGroup:
             self.wait(RETRY_MS)
         primary = self.machines[node]
         names = [name_of(record) for record in primary.log]
-        if not primary.leads or primary.applied != len(names):
+        if primary.leads != self.newest or primary.applied != len(names):
             raise Lost(f"the healed group is {primary.replica.phase} with {primary.applied} of {len(names)} committed")
         self.log.opened(names, "the healed group")
         self.ask(node)

@@ -233,6 +233,13 @@ def opened_newest_claim() -> ReplicaGroup:
     return group
 
 
+def step_down_for_newer() -> ReplicaGroup:
+    """A primary for which the catalog claims its stream once more goes on in its old epoch, and never opens the new one."""
+    group = ReplicaGroup().begin()
+    group.heal(1)
+    return group
+
+
 def opened_verified() -> ReplicaGroup:
     """Epoch 2 is opened while its primary alone has what epoch 1 committed; then the others of its set decide."""
     group = ReplicaGroup(5).begin()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -13,6 +14,7 @@ from tests.sim.replication import claim_cases, log_cases
 from waymaker_sim.replication.rules import RULES
 from waymaker_sim.replication_model.committed_log import Lost
 
+PAGE: Final = Path(__file__).resolve().parents[3] / "docs" / "replication.md"
 LACKS: Final = "is open and lacks what was committed"
 ANOTHER: Final = "committed another record"
 APPLIED: Final = "is not what was committed"
@@ -50,11 +52,12 @@ CASES: Final[dict[str, tuple[Callable[[], ReplicaGroup], str]]] = {
     "rise_when_durable": (log_cases.rise_when_durable, LACKS),
     "silent_after_decline": (log_cases.silent_after_decline, LACKS),
     "silent_when_torn": (claim_cases.silent_when_torn, LACKS),
+    "step_down_for_newer": (claim_cases.step_down_for_newer, STUCK),
     "torn_obeys_newest": (claim_cases.torn_obeys_newest, LACKS),
 }
 """By rule: a case, and the promise that it breaks without the rule."""
 EITHER: Final = ("opened_newest_claim", "step_down_for_newer")
-"""Two rules of which either one is enough: a promise breaks without both."""
+"""Two rules of which either one is enough where an epoch is proposed late: what was committed is lost without both."""
 
 
 @pytest.mark.parametrize("rule", sorted(CASES))
@@ -84,5 +87,7 @@ def test_one_of_two_rules_is_enough_where_a_newer_claim_exists() -> None:
         group.heal(1)
 
 
-def test_every_rule_has_a_case() -> None:
+def test_every_rule_has_a_case_and_is_explained() -> None:
     assert CASES.keys() | set(EITHER) == RULES.keys()
+    page = PAGE.read_text()
+    assert [rule for rule in RULES if f"`{rule}`" not in page] == []
