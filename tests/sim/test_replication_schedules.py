@@ -28,8 +28,16 @@ SEEDS: Final[dict[str, int]] = {
     "rise_at_start": 592,
 }
 """By rule: a schedule that breaks a promise without it. The others have none yet; the model shows those of its names."""
-OF_THE_CODE: Final = {"rise_when_durable", "acknowledge_identity"}
-"""Rules that the model does not have: what a node declines, and an identity that counts in two places."""
+OF_THE_CODE: Final = {
+    "acknowledge_identity",
+    "apply_when_durable",
+    "doubt_confirmed",
+    "rise_when_durable",
+    "silent_after_decline",
+    "silent_when_torn",
+    "step_down_for_newer",
+}
+"""Rules that the model does not have. Its disk declines nothing, and its replicas learn claims, openings and doubts at once."""
 OF_THE_NODE: Final = {"answer_committed"}
 """Rules of the model that the node keeps: an answer rests on what is applied."""
 

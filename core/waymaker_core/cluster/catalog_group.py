@@ -180,9 +180,10 @@ class CatalogGroup:
                 self._begin(now)
             return
         self.snapshots.ask_due(now)
+        members = self._raft.members
         inputs: list[RaftInput] = [SnapshotLost(node) for node in self.snapshots.take_lost(now)]
         for each in messages:
-            if not self._installing and self._counts(each) and not self._waits_for_state(now, each):
+            if not self._installing and counts(members, each) and not self._waits_for_state(now, each):
                 inputs.append(Received(each.message, each.doubtful))
         self._run(now, inputs)
 
@@ -209,14 +210,6 @@ class CatalogGroup:
     def piece_asked(self, now: int, sender: int, asked: PieceAsked) -> None:
         """Send a member a piece of the state that it was offered."""
         self.snapshots.piece_asked(now, sender, asked)
-
-    def _counts(self, of: OfGroup) -> bool:
-        """Return False for the answer of a node whose directory is not the one that counts: it has forgotten others."""
-        raft = self._raft
-        assert raft is not None
-        if not isinstance(of.message, VoteResponse | AppendResponse | AppendRefused):
-            return True
-        return raft.members.directory_of(of.message.sender) in (0, of.directory)
 
     def _begin(self, now: int) -> None:
         """Begin with what the node has. Data of a single node belong to no group before this member founds one."""
@@ -542,6 +535,13 @@ def _record(entry: Entry) -> SentRecord:
         case [int(kind), int(version), bytes(meta)]:
             return SentRecord(kind, version, meta, b"")
     return SentRecord(0, 0, b"", b"")  # no record at all: the node declines it
+
+
+def counts(members: Members, of: OfGroup) -> bool:
+    """Return False for an answer from a directory that does not count: it has forgotten others (rule `answer_as_named`)."""
+    if not isinstance(of.message, VoteResponse | AppendResponse | AppendRefused):
+        return True
+    return members.directory_of(of.message.sender) in (0, of.directory)
 
 
 def _entry(record: SentRecord, term: int) -> Entry:

@@ -73,11 +73,11 @@ class Founding:
     def first_members(self, now: int, condition: Condition) -> Members | None:
         """Return the set with which this member is to found the group; None while it must not."""
         others = self._lately(now)
-        if condition not in (Condition.EMPTY, Condition.SINGLE) or len(others) < len(self._nodes) - 1:
+        if condition not in (Condition.EMPTY, Condition.SINGLE) or not has_heard_all(others, self._nodes):
             return None
-        if any(each.condition != Condition.EMPTY or each.nodes != self._nodes for each in others.values()):
+        if not are_empty(others) or any(each.nodes != self._nodes for each in others.values()):
             return None
-        if condition == Condition.EMPTY and self._node_id != self._nodes[0]:
+        if not is_founder(condition, self._node_id, self._nodes):
             return None
         order = (self._node_id, *(each for each in self._nodes if each != self._node_id))
         directories = {self._node_id: self.directory} | {node: each.directory for node, each in others.items()}
@@ -120,3 +120,18 @@ class Founding:
         for node, announcement in lately.items():
             if node in members.learners and members.directory_of(node) in (0, announcement.directory):
                 yield Change(ChangeKind.PROMOTE, node)
+
+
+def has_heard_all(others: dict[int, Announcement], nodes: tuple[int, ...]) -> bool:
+    """Return True if all other members are heard: one that is not may have data, or a group (rule `found_hearing_all`)."""
+    return len(others) == len(nodes) - 1
+
+
+def are_empty(others: dict[int, Announcement]) -> bool:
+    """Return True if no other member has data or a group (rule `found_beside_empty`)."""
+    return all(each.condition == Condition.EMPTY for each in others.values())
+
+
+def is_founder(condition: Condition, node: int, nodes: tuple[int, ...]) -> bool:
+    """Return True for a member with data, and for the first one of empty members (rule `one_founder`)."""
+    return condition == Condition.SINGLE or node == nodes[0]

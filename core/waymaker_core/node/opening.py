@@ -126,6 +126,11 @@ def _note_committed(recovered: Recovered, journal: Journal) -> Steps:
     yield from _flush(journal)
 
 
+def term_without_votes(known: int) -> int:
+    """Return a term in which this node gave no vote, though it may have forgotten later ones (rule `skip_terms`)."""
+    return known + TERMS_SKIPPED
+
+
 def _note_tear(recovered: Recovered, restoring: Restoring, journal: Journal) -> Steps:
     """Note durably that the end of the journal may be missing, before the signs of it are erased.
 
@@ -138,7 +143,7 @@ def _note_tear(recovered: Recovered, restoring: Restoring, journal: Journal) -> 
     rows: list[tuple[int, tuple[int, ...]]] = []
     term = 1
     if grouped or any(isinstance(each.record, MembersRecord) for each in suffix):
-        term = facts.raft_hard.term + TERMS_SKIPPED
+        term = term_without_votes(facts.raft_hard.term)
         rows.append((RAFT_HARD, (CATALOG, term, 0)))
     rows.append((DOUBT, (CATALOG, term, 1)))
     yield from _make_spare(journal)

@@ -285,10 +285,17 @@ def _on_wish(state: MemberState, each: Propose | ProposeChange | Read | Transfer
 def _on_applied(state: MemberState, each: Applied) -> None:
     if state.applied < each.index <= state.delivered:
         state.applied = each.index
-        if 0 < state.doubt <= state.log.term_at(each.index):
-            # A leader of a later term had all that was committed before, and this log is that leader's up to here.
+        if state.doubt and proves_complete(state, each.index):
             state.doubt = 0
         writing.want_snapshot(state)
+
+
+def proves_complete(state: MemberState, index: int) -> bool:
+    """Return True if an applied entry is of a later term than those in doubt (rule `doubt_until_later_term`).
+
+    Its leader had all that was committed before, and this log is that leader's up to here.
+    """
+    return state.log.term_at(index) >= state.doubt
 
 
 def _on_snapshot_taken(state: MemberState, each: SnapshotTaken) -> None:

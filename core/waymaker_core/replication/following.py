@@ -93,8 +93,7 @@ def on_append(state: ReplicaState, sender: int, message: Append) -> None:
             state.keep_cut(end)
         state.rise(epoch, sender, message.round)
     verified = state.log_epoch == epoch
-    if may_apply(state, epoch):
-        apply_when_durable(state, min(message.commit, end))
+    apply_when_durable(state, min(message.commit, verified_end(state, epoch, end)))
     answer = Acked if verified else Heard
     state.send_when_durable(sender, answer(epoch, state.seat, end, state.commit, message.round))
 
@@ -114,9 +113,9 @@ def reaches_start(state: ReplicaState, end: int, start: int) -> bool:
     return end >= start
 
 
-def may_apply(state: ReplicaState, epoch: int) -> bool:
-    """Return True if this log is verified in the epoch that says what is committed."""
-    return state.log_epoch == epoch
+def verified_end(state: ReplicaState, epoch: int, end: int) -> int:
+    """Return how far this log is verified in the epoch that says what is committed, where it agrees up to `end`."""
+    return end if state.log_epoch == epoch else 0
 
 
 def take(state: ReplicaState, message: Append) -> int:

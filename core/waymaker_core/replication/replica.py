@@ -230,12 +230,12 @@ def _on_conf(state: ReplicaState, each: ConfChanged) -> None:
     if known is not None and (conf.newest.epoch, conf.opened.epoch) < (known.newest.epoch, known.opened.epoch):
         return
     state.conf = conf
-    if state.torn and each.confirmed:
+    if state.torn and knows_newest(each):
         start_in_doubt(state, conf.newest.epoch)
     newest, own = conf.newest, state.leading
     if newest.has_seat(state.seat) and not state.since:
         state.since = newest.epoch
-    if own is not None and newest.epoch > own.claim.epoch:
+    if own is not None and is_superseded(own.claim, newest):
         state.step_down()
         own = None
     if own is None:
@@ -251,6 +251,16 @@ def _claim_if_due(state: ReplicaState) -> None:
         return
     if conf.newest.epoch > state.promised and may_claim(conf) and conf.newest.has_seat(state.seat):
         claiming.begin(state)
+
+
+def is_superseded(own: Claim, newest: Claim) -> bool:
+    """Return True if there is a newer claim than the one that is led here (rule `step_down_for_newer`)."""
+    return newest.epoch > own.epoch
+
+
+def knows_newest(each: ConfChanged) -> bool:
+    """Return True if no replica can have promised a newer claim before this one started (rule `doubt_confirmed`)."""
+    return each.confirmed
 
 
 def start_in_doubt(state: ReplicaState, epoch: int) -> None:

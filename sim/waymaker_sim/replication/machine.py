@@ -77,6 +77,8 @@ class Machine:
         self.asks = 0
         self.full = False
         """True while the disk has no room."""
+        self.crowded = False
+        """True while the log has room for facts alone, and for no records."""
         self._forget()
 
     # ------------------------------------------------------------ the log, as a replica reads it
@@ -217,7 +219,7 @@ class Machine:
             self.journal.append((Frame.DOUBT, effect.epoch))
 
     def _keep(self, effect: Promise | Enrol | Cut | Append) -> None:
-        problem = self.full or (isinstance(effect, Append) and effect.first != len(self.log) + 1)
+        problem = self.full or (isinstance(effect, Append) and (self.crowded or effect.first != len(self.log) + 1))
         if isinstance(effect, Cut) and effect.position < self.applied:
             problem = True
         if problem:
@@ -249,6 +251,10 @@ class Machine:
         if end > self.applied:
             self.applied = end
             self.journal.append((Frame.COMMIT, end))
+
+    def is_busy(self) -> bool:
+        """Return True if a sync would make something durable, or answer what waits for one."""
+        return self.up and (self.synced < len(self.journal) or bool(self._due))
 
     def sync(self, now: int) -> None:
         """Make the journal durable; answer what waited for it."""

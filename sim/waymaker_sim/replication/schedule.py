@@ -224,7 +224,7 @@ class Schedule:
         self._inform(machine)
 
     def _decide_proposal(self, epoch: int) -> None:
-        if opens(self, epoch) and epoch > self.opened:
+        if opens(epoch, self.newest) and epoch > self.opened:
             self.version += 1
             self.opened = epoch
 
@@ -331,6 +331,6 @@ class Schedule:
                 raise Lost(f"node {machine.node} met what no correct replica does")
 
 
-def opens(schedule: Schedule, epoch: int) -> bool:
+def opens(epoch: int, newest: int) -> bool:
     """Return True while an epoch is the newest claim (rule `opened_newest_claim`): only then it can be opened."""
-    return epoch == schedule.newest
+    return epoch == newest
