@@ -70,9 +70,10 @@ _UNPROPOSED: Final = -2
 class GroupView(NamedTuple):
     """The group as one member knows it. `members_version`: term and index of the entry that names the members.
 
-    `directory`: the one of this member.
+    `directory`: the one of this member. `term`: the newest term that it knows.
     """
 
+    term: int
     members: Members
     members_version: tuple[int, int]
     directory: int
@@ -279,7 +280,7 @@ class CatalogGroup:
         if raft is None:
             return None
         version = max(raft.term_at(raft.members_index), 0), raft.members_index
-        return GroupView(raft.members, version, self._directory, raft.is_doubtful, raft.term_at)
+        return GroupView(raft.term, raft.members, version, self._directory, raft.is_doubtful, raft.term_at)
 
     @property
     def members(self) -> Members:

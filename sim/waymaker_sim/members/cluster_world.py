@@ -30,6 +30,7 @@ from waymaker_sim.machine.process import Process
 from waymaker_sim.machine.swarm import Plan, plan_of
 from waymaker_sim.members.access import ClusterAccess
 from waymaker_sim.members.convergence import lagging, unlike
+from waymaker_sim.members.copies import Copies
 from waymaker_sim.members.primaries import Primaries
 from waymaker_sim.members.world import draw_members_plan
 from waymaker_sim.world.world import HEAL_NS, PatientAsker, World
@@ -68,8 +69,7 @@ class ClusterWorld(World):
         plan.rot = plan.clock_wrong = plan.sync_interval_ms = plan.kill = plan.power = 0
         plan.quorum, plan.old_format = None, False
         plan.think_ns, plan.faults_ns = max(plan.think_ns, 20 * MS), min(plan.faults_ns, 12 * SECOND)
-        plan.dry_runs = plan.archives = plan.guests = plan.objects = plan.stores = plan.sets = False
-        plan.sources = plan.sketches = plan.buckets = plan.keys_closely = False
+        plan.dry_runs = plan.archives = plan.objects = plan.sources = False
         return plan
 
     def make_machines(self) -> tuple[list[Process], Events, Access]:
@@ -83,7 +83,13 @@ class ClusterWorld(World):
             return replace(settings(number, directory), member=True, members=members)
 
         cluster = self.cluster = Machines(
-            self.tape, plan, opener=self._open, config_of=config_of, kinds=KINDS, digest=self.digest
+            self.tape,
+            plan,
+            opener=self._open,
+            config_of=config_of,
+            kinds=KINDS,
+            digest=self.digest,
+            feed=Copies().feed,
         )
         self.primaries = Primaries()
         self.access = ClusterAccess(cluster, self.primaries)
