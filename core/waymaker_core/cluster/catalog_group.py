@@ -54,6 +54,7 @@ from waymaker_core.raft.members import Change, Members, decode_members, encode_m
 from waymaker_core.raft.messages import AppendRefused, AppendResponse, Message, SnapshotRequest, VoteResponse
 from waymaker_core.raft.raft import Raft
 from waymaker_core.raft.settings import RaftSettings
+from waymaker_core.raft.state import NEVER
 from waymaker_core.storage import record_codec
 
 RETRY_MS: Final = 200
@@ -155,7 +156,9 @@ class CatalogGroup:
 
     def next_deadline(self) -> int:
         """Return the moment, in milliseconds, at which to step if nothing happens before."""
-        return self._read_at if self._raft is None else self._raft.next_deadline()
+        if self._raft is not None:
+            return self._raft.next_deadline()
+        return NEVER if self._open else self._read_at  # the node's answer is what a beginning waits for
 
     # ------------------------------------------------------------------ steps
 
