@@ -112,6 +112,7 @@ class ClusterAccess:
             call = route.subscribe(request, _Sink(self, token, stream, caller), done, stream=stream)
         else:
             call = route.call(request, done, stream=stream, patience_ns=NEVER_NS - self._machines.events.now_ns)
+        call.client = caller
         self._calls[token] = route, call
         return token
 

@@ -7,7 +7,7 @@ other applies there, too. Once a newer epoch or term has answered, an older one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -63,6 +63,8 @@ class Primaries:
         """By machine, run of its process, and stream: the position up to which its records were compared."""
         self._records: dict[tuple[int, int], int] = {}
         """By stream and position: the checksum of the record that was applied there first."""
+        self.on_lead: Callable[[int, str, int], None] = lambda machine, stream, epoch: None
+        """Called when a machine begins to lead a stream, or the catalog, in an epoch or term."""
         self.compared = 0
         """Number of records that a second member was seen to apply."""
 
@@ -78,7 +80,9 @@ class Primaries:
     def newest_primary(self, stream: str) -> int:
         """Return the machine that leads, or led, in the newest epoch of a stream; 0 if none ever did."""
         newest = self._newest.get(stream, 0)
-        return next((machine for (machine, name), lead in self._led.items() if (name, lead.epoch) == (stream, newest)), 0)
+        return next(
+            (machine for (machine, name), lead in self._led.items() if (name, lead.epoch) == (stream, newest)), 0
+        )
 
     def stepped(self, process: Process, inputs: Iterable[Any], effects: Sequence[Any]) -> None:
         """Check one step of a member."""
@@ -112,6 +116,7 @@ class Primaries:
             if self._owners.get(lead) != (process.number, process.run):
                 self._own(lead, process, f"term {view.term} of the catalog")
                 self._led[process.number, THE_CATALOG] = lead
+                self.on_lead(process.number, THE_CATALOG, view.term)
 
     def _own(self, lead: Lead, process: Process, what: str) -> None:
         """Require that no other process has led in an epoch or term."""
@@ -141,6 +146,7 @@ class Primaries:
             self._newest[name] = max(self._newest.get(name, 0), leading)
             self.changed_ns = now_ns
             self.changes += 1
+            self.on_lead(number, name, leading)
 
     def _look_at_logs(self, process: Process, member: Member) -> None:
         node = member.node
