@@ -66,6 +66,7 @@ from waymaker_core.raft.members import Change, Members, decode_members, encode_m
 from waymaker_core.raft.messages import AppendRefused, AppendResponse, Message, SnapshotRequest, VoteResponse
 from waymaker_core.raft.raft import Raft
 from waymaker_core.raft.settings import RaftSettings
+from waymaker_core.raft.state import NEVER
 from waymaker_core.storage import record_codec
 
 RETRY_MS: Final = 200
@@ -82,9 +83,10 @@ _UNPROPOSED: Final = -2
 class GroupView(NamedTuple):
     """The group as one member knows it. `members_version`: term and index of the entry that names the members.
 
-    `directory`: the one of this member.
+    `directory`: the one of this member. `term`: the newest term that it knows.
     """
 
+    term: int
     members: Members
     members_version: tuple[int, int]
     directory: int
@@ -168,7 +170,10 @@ class CatalogGroup:
 
     def next_deadline(self) -> int:
         """Return the moment, in milliseconds, at which to step if nothing happens before."""
-        own_at = self._read_at if self._raft is None else self._raft.next_deadline()
+        if self._raft is not None:
+            own_at = self._raft.next_deadline()
+        else:
+            own_at = NEVER if self._open else self._read_at  # the node's answer is what a beginning waits for
         return min(own_at, self.snapshots.next_deadline())
 
     # ------------------------------------------------------------------ steps
@@ -311,7 +316,7 @@ class CatalogGroup:
         if raft is None:
             return None
         version = max(raft.term_at(raft.members_index), 0), raft.members_index
-        return GroupView(raft.members, version, self._directory, raft.is_doubtful, raft.term_at)
+        return GroupView(raft.term, raft.members, version, self._directory, raft.is_doubtful, raft.term_at)
 
     @property
     def members(self) -> Members:

@@ -168,12 +168,12 @@ class Member:
         self._group.step(ms, messages)
         self._tend_members(ms, bool(left_over))
         self._settle_doubts(ms)
-        # What the group asks for stands before anything that the node decides in this step.
-        for_node = left_over + self._group.take_node_inputs() + for_node
         self._replicas.step_due(ms)
         self._claim_for_the_silent(ms)
         self._move(ms)
-        for_node += self._take_node_inputs(ms)
+        # What group and replicas ask for stands before anything that the node decides in this step: a replica that has obeyed
+        # a newer claim takes the log to end where it ended then, and could be verified with records that it knows nothing of.
+        for_node = left_over + self._take_node_inputs(ms) + for_node
         for _ in range(ROUNDS_MAX):
             for effect in self.node.step(now, for_node):
                 self._take(ms, effect)

@@ -116,7 +116,7 @@ def run(
     known_mutant(mutant)
     if nodes is not None and save is not None:
         raise click.UsageError("--save keeps no worlds of several members; their seeds say all")
-    make = _maker(nodes)
+    make = maker(nodes)
     tally = Tally(as_json=as_json, save=_saver(save, mutant))
     if seed is not None and trace is not None:
         tally.add(_traced(seed, mutant, trace, make))
@@ -133,7 +133,7 @@ def _saver(folder: Path | None, mutant: str = "") -> Callable[[Report], None] | 
     return None if folder is None else lambda report: save_into(folder, report, mutant)
 
 
-def _maker(nodes: range | None) -> Callable[..., World]:
+def maker(nodes: range | None) -> Callable[..., World]:
     """Return what makes a world: with one process, or with members of a cluster."""
     from waymaker_sim.world.world import World
 

@@ -37,8 +37,10 @@ def check_fetch(
     taken = sum(len(message.body) + MESSAGE_OVERHEAD_BYTES for message in got)
     if len(got) > 1 and taken > limit:
         violated("limits hold", f"an answer of {taken} bytes, {limit} at most")
-    if len(got) >= wanted or taken + MESSAGE_BYTES_MAX > limit or not _certain(view, group) or view.access.moves:
+    if len(got) >= wanted or taken + MESSAGE_BYTES_MAX > limit or not _certain(view, group):
         return
+    if view.access.moves and view.access.paused_until_ns > ask.asked_ns:
+        return  # a client that lost its connection does not know what was delivered to it
     assert ask.consumer is not None and ask.token is not None
     name, since_ns = group.incarnation.name, ask.asked_ns
     for seq in _overdue(view, group, step_id.run, since_ns):

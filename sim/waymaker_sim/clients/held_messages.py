@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from waymaker_core.model.types import Token
-from waymaker_core.node.node import HeldDelivery
+from waymaker_core.node.node import HeldDelivery, Node
 from waymaker_sim.machine.process import Process
 
 SUBSCRIBED = Token(0)
@@ -21,20 +21,20 @@ class HeldMessages:
 
     def __init__(self) -> None:
         self._until_ns: dict[tuple[str, str, int], dict[Token, int]] = {}
-        self._held: dict[int, HeldDelivery] = {}
-        """Deliveries held after the last step, by the identity of their messages."""
+        self._held: dict[int, dict[int, HeldDelivery]] = {}
+        """By machine: deliveries held after its last step, by the identity of their messages."""
 
     def forget(self) -> None:
         """Forget what a process held that has stopped."""
         self._until_ns.clear()
         self._held.clear()
 
-    def stepped(self, process: Process) -> None:
-        """Note which deliveries are held since this step, and which no more."""
-        if process.node is None:
+    def stepped(self, process: Process, node: Node | None) -> None:
+        """Note which deliveries a process's node holds since this step, and which no more."""
+        if node is None:
             return
-        held = {id(each.messages): each for each in process.node.held_deliveries()}
-        before, self._held = self._held, held
+        held = {id(each.messages): each for each in node.held_deliveries()}
+        before, self._held[process.number] = self._held.get(process.number, {}), held
         for key, each in before.items():
             if key not in held:
                 self._note(each, process.events.now_ns)

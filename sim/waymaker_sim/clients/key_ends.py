@@ -10,11 +10,10 @@ from typing import Final
 
 from waymaker_core.api.kv_requests import KvOp
 from waymaker_sim.clients.client_view import ClientView
-from waymaker_sim.clients.key_client import BucketPlan, KeyClient
+from waymaker_sim.clients.key_client import STREAM, BucketPlan, KeyClient
 from waymaker_sim.history.keys import NOTHING, SLACK_NS, Key, KeyBook
 from waymaker_sim.kernel.events import MS
 from waymaker_sim.kernel.tape import Track
-from waymaker_sim.machine.process_state import State
 
 ENDING: Final = "e"
 """The key."""
@@ -77,11 +76,12 @@ class KeyEnds:
                 self._wait_until_ns = min(end_ns, now_ns + WAITED_NS_MAX)
 
     def _stop(self, end_ns: int) -> None:
-        """Stop the process until a value has ended, and read it when it has."""
-        process, events = self.view.process, self.view.events
-        if process.state is not State.UP or not self.view.faulty or end_ns - events.now_ns > STOPPED_NS_MAX:
+        """Stop the process that leads the bucket until a value has ended, and read it when it has."""
+        events = self.view.events
+        if not self.view.faulty or end_ns - events.now_ns > STOPPED_NS_MAX:
             return
-        process.pause(end_ns + 2 * MS - events.now_ns)
+        if not self.view.access.pause_primary(STREAM, end_ns + 2 * MS - events.now_ns):
+            return
         self._wait_until_ns = end_ns + 2 * MS
         self.view.mark("value ended in a pause")
         events.at(end_ns + MS, self._read)

@@ -92,6 +92,8 @@ class Network:
         self.mark = mark
         self.track = tape.track("network")
         self.may_trouble: Callable[[Sequence[int]], bool] = lambda machines: True
+        self.on_fault: Callable[[str, str], None] = lambda kind, detail: None
+        """Called with each partition and clog."""
         self.healthy = False
         self.connections: dict[Dependent, None] = {}
         """Those that are not closed, in the order of their beginning."""
@@ -234,6 +236,7 @@ class Network:
             self._clogged_until_ns.get((sender, to), 0), self.events.now_ns + for_ns
         )
         self.mark("link clogged")
+        self.on_fault("clog", f"{_named([sender])} -> {_named([to])}: all waits for {for_ns // MS} ms")
 
     def break_between(self, one: int, other: int) -> None:
         """Break the connection of two machines: all on its way is lost, in both directions."""
@@ -321,6 +324,8 @@ class Network:
         back = [(other, one) for one, other in out]
         self.mark(("partition", "partition", "one-way partition: mute", "one-way partition: deaf")[way])
         self.cut([*(out if way != 3 else ()), *(back if way != 2 else ())], for_ns)
+        sign = ("<->", "<->", "->", "<-")[way]
+        self.on_fault("partition", f"{_named(inside)} {sign} {_named(outside)}: nothing passes for {for_ns // MS} ms")
 
     def _trouble(self, machines: Sequence[int], for_ns: int) -> bool:
         """Note that machines are in trouble for a while. False if that is forbidden."""
@@ -345,6 +350,11 @@ class Network:
             self._release(sender, to, self._breaks[_pair(sender, to)])
         for connection in list(self.connections):
             connection.heal()
+
+
+def _named(ends: Sequence[int]) -> str:
+    """Name endpoints: machines by number, clients' routes by theirs."""
+    return ", ".join(f"node {end}" if end > 0 else f"route {-end}" for end in ends)
 
 
 def _pair(one: int, other: int) -> Link:

@@ -22,7 +22,7 @@ from waymaker_sim.cluster.connections import Connection, Phase
 from waymaker_sim.cluster.network import Network
 from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.kernel.tape import Track
-from waymaker_sim.machine.callers import ReceivedMessage, StepId
+from waymaker_sim.machine.callers import Caller, ReceivedMessage, StepId
 from waymaker_sim.machine.process import Process
 from waymaker_sim.machine.process_state import State
 
@@ -83,6 +83,8 @@ class RoutedCall:
     """The connection on which the last attempt was sent."""
     token: Token | None = None
     """The token by which the machine of that attempt knows it."""
+    client: Caller | None = None
+    """The client behind it, for timelines."""
 
 
 @dataclass(slots=True, eq=False)
@@ -393,6 +395,11 @@ class _RouteCaller:
         self.call = call
         self.attempt = attempt
         self.token: Token | None = None
+
+    @property
+    def client(self) -> Caller | None:
+        """Return the client that made the call, if it is known."""
+        return self.call.client
 
     def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         end = CallEnd(_copy(answer), got, False, self.way.machine, step_id)

@@ -13,6 +13,7 @@ from waymaker_core.model.types import Now, Token
 from waymaker_core.node import Node, NodeConfig
 from waymaker_sim.machine.callers import Caller
 from waymaker_sim.machine.disk import SimDisk
+from waymaker_sim.machine.process_state import State
 
 
 class Access(Protocol):
@@ -62,6 +63,9 @@ class Access(Protocol):
     def report(self, token: Token, count: int, back: list[tuple[int, int]]) -> None:
         """Report how many of the messages that it was sent a subscriber is done with, and which it gives back."""
 
+    def pause_primary(self, stream: str, ns: int) -> bool:
+        """Stop the process that leads a stream for a while; return False if none is up, or if it may not stop now."""
+
     def waiting(self) -> int:
         """Return the number of calls without their last notification."""
 
@@ -72,6 +76,7 @@ class Alone:
     node: Node | None
     disk: SimDisk
     run: int
+    state: State
 
     @property
     def moves(self) -> bool:
@@ -89,3 +94,14 @@ class Alone:
     def run_of(self, stream: str) -> int:
         """Return the number of this run of the process, whichever stream it is about."""
         return self.run
+
+    def pause(self, for_ns: int) -> None:
+        """Stop for a while: nothing is received or done meanwhile."""
+        raise NotImplementedError
+
+    def pause_primary(self, stream: str, ns: int) -> bool:
+        """Stop for a while if it is up, whichever stream it is about."""
+        if self.state is not State.UP:
+            return False
+        self.pause(ns)
+        return True

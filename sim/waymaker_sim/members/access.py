@@ -12,12 +12,14 @@ from typing import Any
 from waymaker_core.api.authorize import stream_of
 from waymaker_core.api.effects import Event
 from waymaker_core.api.kv_requests import KvWatch
-from waymaker_core.api.requests import CreateStream, DeleteStream, Request, Subscribe, WatchStreams
+from waymaker_core.api.requests import Request, Subscribe, WatchStreams
 from waymaker_core.model.types import Now, Token
 from waymaker_core.node import NodeConfig
+from waymaker_core.node.calls import OF_CATALOG
 from waymaker_sim.cluster.machines import Machines
 from waymaker_sim.cluster.route import NEVER_NS, CallEnd, Route, RoutedCall
 from waymaker_sim.machine.callers import Caller, ReceivedMessage, StepId
+from waymaker_sim.machine.process_state import State
 from waymaker_sim.members.primaries import Primaries
 
 ROUTES = 4
@@ -110,6 +112,7 @@ class ClusterAccess:
             call = route.subscribe(request, _Sink(self, token, stream, caller), done, stream=stream)
         else:
             call = route.call(request, done, stream=stream, patience_ns=NEVER_NS - self._machines.events.now_ns)
+        call.client = caller
         self._calls[token] = route, call
         return token
 
@@ -130,6 +133,14 @@ class ClusterAccess:
         if token in self._calls:
             route, call = self._calls[token]
             route.report(call, count, back)
+
+    def pause_primary(self, stream: str, ns: int) -> bool:
+        """Stop the machine that led a stream last; False if it is not up, or if too many would be in trouble then."""
+        process = self._machines.machines.get(self._primaries.newest_primary(stream))
+        if process is None or process.state is not State.UP or not self._machines.may_trouble([process.number]):
+            return False
+        process.pause(ns)
+        return True
 
     def client_token(self, machine: int, token: Token) -> Token | None:
         """Return the client's token of a call that a machine has answered, or sent something to."""
@@ -189,4 +200,4 @@ class _Sink:
 
 def _led_for(request: Any) -> str:
     """Return the stream whose leader answers a request; "" for the catalog's."""
-    return "" if isinstance(request, CreateStream | DeleteStream) else stream_of(request)
+    return "" if isinstance(request, OF_CATALOG) else stream_of(request)

@@ -30,11 +30,14 @@ from waymaker_sim.machine.process import Process
 from waymaker_sim.machine.swarm import Plan, plan_of
 from waymaker_sim.members.access import ClusterAccess
 from waymaker_sim.members.convergence import lagging, unlike
+from waymaker_sim.members.copies import Copies
 from waymaker_sim.members.primaries import Primaries
 from waymaker_sim.members.world import draw_members_plan
 from waymaker_sim.world.world import HEAL_NS, PatientAsker, World
 
 KINDS = PeerKinds(ToPeer, FromPeer, Elsewhere)
+SERVICES = ["", "", "", "keys", "keys closely", "stores", "guests"]
+"""Clients beside those of streams; a world has one of them, or none."""
 
 
 class ClusterWorld(World):
@@ -68,8 +71,13 @@ class ClusterWorld(World):
         plan.rot = plan.clock_wrong = plan.sync_interval_ms = plan.kill = plan.power = 0
         plan.quorum, plan.old_format = None, False
         plan.think_ns, plan.faults_ns = max(plan.think_ns, 20 * MS), min(plan.faults_ns, 12 * SECOND)
-        plan.dry_runs = plan.archives = plan.guests = plan.objects = plan.stores = plan.sets = False
-        plan.sources = plan.sketches = plan.buckets = plan.keys_closely = False
+        plan.dry_runs = plan.archives = plan.objects = False
+        plan.sources = plan.sketches = False  # a stream is copied only from one that the same node leads
+        service = self.tape.track("services of members").pick("service", SERVICES)
+        plan.keys_closely = service == "keys closely"
+        plan.buckets = plan.keys_closely or service == "keys"
+        plan.stores = plan.sets = service == "stores"
+        plan.guests = service == "guests"
         return plan
 
     def make_machines(self) -> tuple[list[Process], Events, Access]:
@@ -83,7 +91,13 @@ class ClusterWorld(World):
             return replace(settings(number, directory), member=True, members=members)
 
         cluster = self.cluster = Machines(
-            self.tape, plan, opener=self._open, config_of=config_of, kinds=KINDS, digest=self.digest
+            self.tape,
+            plan,
+            opener=self._open,
+            config_of=config_of,
+            kinds=KINDS,
+            digest=self.digest,
+            feed=Copies().feed,
         )
         self.primaries = Primaries()
         self.access = ClusterAccess(cluster, self.primaries)
@@ -112,6 +126,8 @@ class ClusterWorld(World):
             # What only a primary knew is lost, as at an abrupt stop of the only process.
             self.history.abrupt_stops += 1
             self.history.abrupt_ns = self.events.now_ns
+        if self.access.settled_ns >= 0 and isinstance(process.server, Member):
+            self.view.held.stepped(process, process.server.node)
         over = [effect.token for effect in effects if isinstance(effect, End)]
         for item in inputs:
             if isinstance(item, Report) and item.token not in over:
@@ -153,6 +169,7 @@ class ClusterWorld(World):
 
     def _rest(self) -> None:
         self.access.settled_ns = self.events.now_ns
+        self.view.held.forget()  # what a machine held that has stopped
         super()._rest()
 
     def _leads_all(self) -> bool:
@@ -173,6 +190,8 @@ class ClusterWorld(World):
     def _converge(self) -> None:
         deadline_ns = self.events.now_ns + HEAL_NS
         while found := lagging(self.machines) or unlike(self.machines, self.tape.track("copies of disks")):
+            if self.cluster.marks["log snapshot_needed"]:
+                found += " (some member lacks records that its primary has no more)"
             require(self.events.now_ns < deadline_ns, "replicas converge", found)
             self.events.run_until(self.events.now_ns + SECOND // 4)
         self.view.mark("replicas compared")

@@ -1,31 +1,33 @@
 """Primaries of a cluster's streams: the process that leads each in each epoch, what they apply, and what they answer.
 
-It looks at every step of every member, and knows more than any of them. Four rules: an epoch has one primary, which serves only
-what the catalog has opened; what one member applies at a position, every other applies there, too; and once a newer epoch has
-answered, an older one answers no question that was asked later.
+It looks at every step of every member, and knows more than any of them. Four rules. An epoch has one primary, and a term of the
+catalog's group one leader. A primary serves only what the catalog has opened. What one member applies at a position, every
+other applies there, too. Once a newer epoch or term has answered, an older one answers no question that was asked later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from waymaker_core.api.authorize import stream_of
 from waymaker_core.api.effects import Deliver, Reply
 from waymaker_core.api.inputs import Call
-from waymaker_core.api.requests import CreateStream, DeleteStream
 from waymaker_core.cluster.member import Member
 from waymaker_core.model.result_codes import Answer
 from waymaker_core.model.types import CATALOG, Token
+from waymaker_core.node.calls import OF_CATALOG
 from waymaker_sim.kernel.checks import require, violated
 from waymaker_sim.machine.process import Process
 
 RECORDS_BYTES = 1 << 30
+THE_CATALOG = "(the catalog)"
+"""The catalog among the names of streams, none of which is like it."""
 
 
 class Lead(NamedTuple):
-    """A stream that a process leads: its id, and the epoch."""
+    """A stream that a process leads: its id, and the epoch. For the catalog the epoch is its group's term."""
 
     stream_id: int
     epoch: int
@@ -61,6 +63,8 @@ class Primaries:
         """By machine, run of its process, and stream: the position up to which its records were compared."""
         self._records: dict[tuple[int, int], int] = {}
         """By stream and position: the checksum of the record that was applied there first."""
+        self.on_lead: Callable[[int, str, int], None] = lambda machine, stream, epoch: None
+        """Called when a machine begins to lead a stream, or the catalog, in an epoch or term."""
         self.compared = 0
         """Number of records that a second member was seen to apply."""
 
@@ -73,6 +77,13 @@ class Primaries:
         """Return the newest epoch in which a stream was led."""
         return self._newest.get(stream, 0)
 
+    def newest_primary(self, stream: str) -> int:
+        """Return the machine that leads, or led, in the newest epoch of a stream; 0 if none ever did."""
+        newest = self._newest.get(stream, 0)
+        return next(
+            (machine for (machine, name), lead in self._led.items() if (name, lead.epoch) == (stream, newest)), 0
+        )
+
     def stepped(self, process: Process, inputs: Iterable[Any], effects: Sequence[Any]) -> None:
         """Check one step of a member."""
         member = process.server
@@ -80,8 +91,10 @@ class Primaries:
             return
         now_ns, number, run = process.events.now_ns, process.number, process.run
         for item in inputs:
-            if isinstance(item, Call) and not isinstance(item.request, CreateStream | DeleteStream):
-                self._questions[number, run, item.token] = Question(stream_of(item.request), now_ns)
+            if isinstance(item, Call):
+                about = THE_CATALOG if isinstance(item.request, OF_CATALOG) else stream_of(item.request)
+                self._questions[number, run, item.token] = Question(about, now_ns)
+        self._look_at_term(process, member)
         self._look_at_leads(process, member, now_ns)
         self._look_at_logs(process, member)
         for effect in effects:
@@ -95,6 +108,23 @@ class Primaries:
                     taken_ns = process.virtual_ns(effect.messages.taken_ns)
                     self._check_answer(process, question.stream, taken_ns, "a delivery")
 
+    def _look_at_term(self, process: Process, member: Member) -> None:
+        """Note the term in which a member leads the catalog. A leader that starts anew needs another term, too."""
+        view = member.view_of_group()
+        if view is not None and member.leader == process.number:
+            lead = Lead(CATALOG, view.term)
+            if self._owners.get(lead) != (process.number, process.run):
+                self._own(lead, process, f"term {view.term} of the catalog")
+                self._led[process.number, THE_CATALOG] = lead
+                self.on_lead(process.number, THE_CATALOG, view.term)
+
+    def _own(self, lead: Lead, process: Process, what: str) -> None:
+        """Require that no other process has led in an epoch or term."""
+        number, run = self._owners.setdefault(lead, (process.number, process.run))
+        if (number, run) != (process.number, process.run):
+            other = f"machine {process.number} (run {process.run})"
+            violated("one primary", f"{what} is led by machine {number} (run {run}), and by {other}, too")
+
     def _look_at_leads(self, process: Process, member: Member, now_ns: int) -> None:
         number, node = process.number, member.node
         names: dict[int, str] | None = None
@@ -103,22 +133,20 @@ class Primaries:
             if not leading:
                 continue
             lead = Lead(stream_id, leading)
-            owner = self._owners.get(lead)
-            if owner == (number, process.run):
+            if self._owners.get(lead) == (number, process.run):
                 continue
             what = f"epoch {leading} of stream {stream_id}"
-            if owner is not None:
-                violated("one primary", f"{what} is led by machine {owner[0]} (run {owner[1]}), and by {number}, too")
+            self._own(lead, process, what)
             conf = node.conf(stream_id)
             opened = 0 if conf is None else conf.opened.epoch
             require(opened >= leading, "one primary", f"machine {number} leads in {what}, and {opened} was opened last")
-            self._owners[lead] = number, process.run
             names = {each.stream_id: each.name for each in node.log_figures()} if names is None else names
             name = names.get(stream_id, "")
             self._led[number, name] = lead
             self._newest[name] = max(self._newest.get(name, 0), leading)
             self.changed_ns = now_ns
             self.changes += 1
+            self.on_lead(number, name, leading)
 
     def _look_at_logs(self, process: Process, member: Member) -> None:
         node = member.node

@@ -60,6 +60,7 @@ def rivals(plan: MachinesPlan) -> None:
     plan.network = NetworkPlan(partition=200_000, partition_ns=4 * SECOND)
     plan.disk, plan.pace = DiskFaults(), Pace()
     plan.kill = plan.kill_at_effect = plan.power = plan.full = plan.wall_jump = plan.skew_ms = 0
+    plan.lose_directory = plan.tear_synced = 0
     plan.pause = 10_000
     plan.minority = True
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from waymaker_sim.cli.command import Nodes, maker
 from waymaker_sim.kernel.tape import Tape
 from waymaker_sim.mutants import MUTANTS
 from waymaker_sim.search.cases import CaseRefused, from_text
@@ -13,6 +15,7 @@ from waymaker_sim.timeline.page import page
 from waymaker_sim.timeline.selection import select
 from waymaker_sim.timeline.text import extent_of, lines_of
 from waymaker_sim.timeline.timeline import Timeline, record_run
+from waymaker_sim.world.world import World
 
 EVENTS_MAX = 1_500
 """Rows of a page, at most; a longer one is slow to scroll."""
@@ -21,6 +24,7 @@ EVENTS_MAX = 1_500
 @click.command("story")
 @click.argument("case", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--seed", type=int, help="The run of this seed, if no saved case is given.")
+@click.option("--nodes", type=Nodes(), help="The seed is one of a cluster of so many members; see `waymaker sim run`.")
 @click.option("--mutant", default="", help="Remove one rule from the core first; see `waymaker sim mutants`.")
 @click.option(
     "--about", default="", help="Show this, written as in `s0/c1 seq 5`, instead of the subjects of the violation."
@@ -37,14 +41,23 @@ EVENTS_MAX = 1_500
     help="Number of last events on a page; 0: all.",
 )
 def timeline(
-    case: Path | None, seed: int | None, mutant: str, about: str, everything: bool, html: Path | None, events: int
+    case: Path | None,
+    seed: int | None,
+    nodes: range | None,
+    mutant: str,
+    about: str,
+    everything: bool,
+    html: Path | None,
+    events: int,
 ) -> None:
     """Print the timeline of a run: its violation, and the faults around it."""
     if (case is None) == (seed is None):
         raise click.UsageError("give either a saved case or --seed N")
+    if case is not None and nodes is not None:
+        raise click.UsageError("a saved case is a world of one process")
     if mutant and mutant not in MUTANTS:
         raise click.UsageError(f"there is no mutant {mutant!r}; known are {', '.join(sorted(MUTANTS))}")
-    found = _recorded(case, seed, mutant, about)
+    found = _recorded(case, seed, mutant, about, maker(nodes))
     selected = found.moments if everything else select(found)
     if html is not None:
         shown = selected[-events:]
@@ -55,9 +68,9 @@ def timeline(
         click.echo(line)
 
 
-def _recorded(path: Path | None, seed: int | None, mutant: str, about: str) -> Timeline:
+def _recorded(path: Path | None, seed: int | None, mutant: str, about: str, make: Callable[..., World]) -> Timeline:
     if path is None:
-        return record_run(Tape(seed or 0), mutant, about)
+        return record_run(Tape(seed or 0), mutant, about, make)
     try:
         case = from_text(path.read_text())
     except CaseRefused as error:

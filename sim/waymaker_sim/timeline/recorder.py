@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 
 from waymaker_core.api.effects import Effect, End, Event, Halt, Job, Lane, Log
 from waymaker_core.api.inputs import Call, Cancel, Credit, Input, JobDone, JobFailed, Unreadable
@@ -14,9 +15,11 @@ from waymaker_core.model.types import JobId, Now, Token
 from waymaker_sim.clients.client_view import Ask
 from waymaker_sim.clients.watcher import Watch
 from waymaker_sim.clients.worker import Subscription
+from waymaker_sim.cluster.peers import Redirectable
 from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.process import Caller, Process, ReceivedMessage, StepId
 from waymaker_sim.machine.process_state import State
+from waymaker_sim.members.cluster_world import ClusterWorld
 from waymaker_sim.timeline.record import Exchange, Kind, Moment, Part, Work
 from waymaker_sim.timeline.words import (
     describe_answer,
@@ -42,6 +45,9 @@ NAMELESS = {
 
 def actor_of(caller: Caller) -> str:
     """Return the lane of the caller: the name of its track, if it has one."""
+    behind = getattr(caller, "client", None)  # of one attempt of a routed call
+    if behind is not None:
+        return actor_of(behind)
     owner: object = caller
     if isinstance(caller, Ask):
         owner = caller.on_reply
@@ -77,6 +83,15 @@ class Recorder:
         self.exchanges: list[Exchange] = []
         self.machines = [MachineRecorder(self, machine) for machine in world.machines]
         self._act = 1
+        if isinstance(world, ClusterWorld):
+            world.primaries.on_lead = self._leads
+            world.cluster.network.on_fault = self._link_fault
+
+    def _leads(self, machine: int, stream: str, epoch: int) -> None:
+        self.add(f"node {machine}", Kind.LOG, f"leads {stream} in {epoch}")
+
+    def _link_fault(self, kind: str, detail: str) -> None:
+        self.add("network", Kind.FAULT, detail, fault=kind)
 
     def add(
         self, lane: str, kind: Kind, text: str, exchange: Exchange | None = None, work: Work | None = None,
@@ -221,6 +236,11 @@ class MachineRecorder:
         """Record the end of a subscription or watch."""
         self._waiting.pop(token, None)
         self._record_notice(exchange, Kind.END, f"ended: {end.reason or end.refusal!r}", ())
+
+    def redirected(self, token: Token, exchange: Exchange, machine: int, epoch: int) -> None:
+        """Record that a call is to go to another machine."""
+        self._waiting.pop(token, None)
+        self._record_notice(exchange, Kind.END, f"sent on to node {machine}, epoch {epoch}", ())
 
     def lost(self, token: Token, exchange: Exchange) -> None:
         """Record that a caller never gets its answer."""
@@ -382,6 +402,11 @@ class RecordedCaller:
         """Record and forward an event of a watch."""
         self.machine.notified(self.exchange, event)
         self.caller.notified(event)
+
+    def redirected(self, machine: int, epoch: int) -> None:
+        """Record and forward a redirect."""
+        self.machine.redirected(self.token, self.exchange, machine, epoch)
+        cast(Redirectable, self.caller).redirected(machine, epoch)
 
     def ended(self, end: End) -> None:
         """Record and forward the end of a subscription or watch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from waymaker_sim.kernel.checks import CHECKS
@@ -29,14 +30,14 @@ class Timeline:
         return CHECKS[self.report.check][1] if self.report.check else ""
 
 
-def record_run(tape: Tape, mutant: str = "", about: str = "") -> Timeline:
-    """Run a tape and record it. `about` names the subjects if they are not the violation's."""
+def record_run(tape: Tape, mutant: str = "", about: str = "", make: Callable[..., World] = World) -> Timeline:
+    """Run a tape and record it. `about` names the subjects if they are not the violation's; `make` makes the world."""
     recorders: list[Recorder] = []
 
     def on_world(world: World) -> None:
         recorders.append(Recorder(world))
 
-    report = run_tape(tape, mutant=mutant, on_world=on_world)
+    report = run_tape(tape, mutant=mutant, on_world=on_world, make=make)
     (recorder,) = recorders
     recorder.close(report.check, report.detail)
     world = recorder.world

@@ -248,7 +248,7 @@ class World:
             self.digest.step(process.number, now, inputs, effects)
         if self.majorities is not None:
             self.majorities.stepped(process, inputs, effects)
-            self.view.held.stepped(process)
+            self.view.held.stepped(process, process.node)
         if process.steps == 1:
             self.view.quarantines.started(effects)
         over = [effect.token for effect in effects if isinstance(effect, End)]

@@ -7,6 +7,17 @@ from collections import Counter
 import pytest
 from click.testing import CliRunner
 
+from waymaker_core.api.effects import Reply
+from waymaker_core.api.inputs import Call, KeepVote
+from waymaker_core.api.requests import Publish
+from waymaker_core.cluster.effects import FromPeer
+from waymaker_core.cluster.member import Member
+from waymaker_core.cluster.peer_messages import OfGroup, OfReplica, frames_of
+from waymaker_core.model.message_codec import plain_body
+from waymaker_core.model.result_codes import Outcome, Refusal
+from waymaker_core.model.types import ANYONE, Token
+from waymaker_core.raft.messages import VoteRequest
+from waymaker_core.replication.messages import Fence
 from waymaker_sim.cli.command import sim
 from waymaker_sim.cluster.machines import MachinesPlan
 from waymaker_sim.cluster.marks import never_reached
@@ -63,6 +74,49 @@ def test_a_primary_that_is_killed_is_followed_by_another_node() -> None:
 def leads(process: object, stream_id: int) -> bool:
     server = getattr(process, "server", None)
     return server is not None and server.replicas.leads_stream(stream_id)
+
+
+def test_a_member_that_waits_for_its_disk_rests() -> None:
+    """Where the node declined one thing, and another was still on its way to the disk, a deadline stayed in the past."""
+    world = MembersWorld(1, plan=MachinesPlan())
+    world.machines.start()
+    world.machines.run_for(2 * SECOND)
+    members = [each.server for each in world.machines.machines.values() if isinstance(each.server, Member)]
+    follower = next(each for each in members if not each.leads_catalog)
+    group, own = follower._group, follower.node.config.node_id
+    group.take_node_inputs()
+    now = group.next_deadline()
+    for term in (100, 101):
+        vote = VoteRequest(group.leader or 1 + own % 3, own, term, 1 << 40, 99, forced=True)
+        group.step(now, [OfGroup(0, False, vote)])
+    first, second = [each.ask for each in group.take_node_inputs() if isinstance(each, KeepVote)]
+    assert group.take_answer(now, first, False)
+    assert group.next_deadline() > now + 60_000, "nothing can begin before the second one is answered"
+    assert group.take_answer(now + 5_000, second, True)
+    assert group.next_deadline() <= now + 5_000
+    group.step(now + 5_000, [])
+    assert now + 5_000 < group.next_deadline() < now + 60_000, "it takes part again"
+
+
+def test_a_primary_decides_nothing_after_a_newer_claim_has_arrived() -> None:
+    """Both came in one step, after a pause. The records of the call were kept behind a log that was verified without them."""
+    world = MembersWorld(1, plan=MachinesPlan())
+    world.machines.start()
+    world.machines.run_for(2 * SECOND)
+    process = next(each for each in world.machines.machines.values() if leads(each, 1))
+    member = process.server
+    assert isinstance(member, Member)
+    conf, end = member.node.conf(1), member.node.log_end(1)
+    assert conf is not None
+    body = plain_body("subject", b"too late")
+    stream = next(each.name for each in member.node.log_figures() if each.stream_id == 1)
+    call = Call(Token(1 << 40), ANYONE, Publish(stream, ["subject"], [8], [len(body)], body))
+    (frame,) = frames_of([OfReplica(1, Fence(conf.newest.epoch + 1))])
+    sender = next(each for each in conf.newest.replicas if each != process.number)
+    effects = member.step(process.now(), [call, FromPeer(sender, frame)])
+    assert member.node.log_end(1) == end
+    (reply,) = [each for each in effects if isinstance(each, Reply) and each.token == call.token]
+    assert isinstance(reply.answer, Refusal) and reply.answer.outcome is Outcome.NOT_APPLIED
 
 
 def parted_world(seed: int) -> MembersWorld:
