@@ -146,6 +146,24 @@ async def _objects(wm: waymaker.Client, name: str) -> None:
     await store.delete("small")
 
 
+@pytest.mark.parametrize("node", [1, 2, 3])
+async def test_streamed_calls_wait_until_a_new_stream_is_served(calm: RealCluster, node: int) -> None:
+    payload = bytes(range(256)) * 8_000
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(payload), 100_000):
+            yield payload[at : at + 100_000]
+
+    async with connected(calm.servers[node].address) as wm:
+        for number in range(3):
+            name = f"fresh-{node}-{number}"
+            store = await wm.objects(name, create=True)
+            assert (await store.put("file", payload if number else pieces())).total_bytes == len(payload)
+            assert await store.get("file") == payload
+            await wm.create_stream(name)
+            assert [data async for data in wm.backup(name)]
+
+
 async def _archives(wm: waymaker.Client, name: str, folder: Path) -> None:
     archive = [piece async for piece in wm.backup(name)]
     restored = await wm.restore(archive, f"{name}-again")
