@@ -12,7 +12,18 @@ from typing import Final
 
 from waymaker_core.api.authority_requests import ClearStreamAuthority, ClusterStats, SetStreamPinned
 from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
-from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, RecordsRead, Replicate, Reply
+from waymaker_core.api.effects import (
+    ConfChanged,
+    Confirm,
+    Declined,
+    Effect,
+    End,
+    Kept,
+    Log,
+    RecordsRead,
+    Replicate,
+    Reply,
+)
 from waymaker_core.api.inputs import Call, Cancel, Drain, KeepDoubts
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.catalog.authority import Claim as CatalogClaim
@@ -21,6 +32,7 @@ from waymaker_core.cluster.catalog_group import CatalogGroup, GroupView
 from waymaker_core.cluster.doubt import Doubts
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
 from waymaker_core.cluster.founding import Condition, Founding, directory_number
+from waymaker_core.cluster.held_calls import FOLLOWED
 from waymaker_core.cluster.leaving import Leaving, Stage
 from waymaker_core.cluster.liveness import Liveness
 from waymaker_core.cluster.moves import IN_MOVE, Moves
@@ -271,7 +283,7 @@ class Member:
         if self._moves.is_draining(log):
             refusal = self._moves.hold_call(log, call)
             if refusal is not None:
-                self._effects.append(Reply(call.token, refusal))
+                self._refuse(call, refusal)
             return
         conf = self.node.conf(log)
         if log == CATALOG or conf is None:
@@ -283,15 +295,20 @@ class Member:
             if refusal is None:
                 for_node.append(call)
             else:
-                self._effects.append(Reply(call.token, refusal))
+                self._refuse(call, refusal)
         elif leader:
             self._effects.append(Elsewhere(call.token, leader, epoch))
         elif self._obstacle:
-            self._effects.append(Reply(call.token, Refusal(Status.UNAVAILABLE, self._obstacle, Outcome.NOT_APPLIED)))
+            self._refuse(call, Refusal(Status.UNAVAILABLE, self._obstacle, Outcome.NOT_APPLIED))
         elif isinstance(call.request, SetStreamPinned | ClearStreamAuthority):
             self._effects.append(Reply(call.token, Answer(NO_LEADER_CODE, NO_LEADER.message)))
         else:
-            self._effects.append(Reply(call.token, NO_LEADER))
+            self._refuse(call, NO_LEADER)
+
+    def _refuse(self, call: Call, refusal: Refusal) -> None:
+        """Answer a call with a refusal; a reader, which has no answer, ends with it."""
+        is_reader = isinstance(call.request, FOLLOWED)
+        self._effects.append(End(call.token, "", refusal) if is_reader else Reply(call.token, refusal))
 
     def _refusal_for(self, log: int) -> Refusal | None:
         """Return why no call about a log that is led here is admitted; None where calls are."""
