@@ -164,6 +164,25 @@ async def test_streamed_calls_wait_until_a_new_stream_is_served(calm: RealCluste
             assert [data async for data in wm.backup(name)]
 
 
+async def test_streams_copy_from_sources_that_other_members_lead(calm: RealCluster) -> None:
+    async with connected(addresses(calm)) as wm:
+        await wm.create_stream("origin")
+        await wm.publish_many("origin", [b"1", b"2", b"3"], subject="a")
+        copies = [f"copy-{number}" for number in range(6)]
+        for name in copies:
+            await wm.create_stream(name, sources=["origin"])
+        await wm.publish("origin", "a", b"4")
+        async with asyncio.timeout(FAILOVER_S):
+            for name in copies:
+                while (await wm.stream_info(name)).msg_count < 4:  # noqa: ASYNC110 - copied in the background
+                    await asyncio.sleep(0.05)
+                assert [message.payload async for message in wm.scan(name, "a")] == [b"1", b"2", b"3", b"4"]
+            assert len({await primary_of(wm, name) for name in copies}) > 1
+            expected = {(name, 4) for name in copies}
+            while expected - {(each.stream, each.last_sourced_seq) for each in await wm.stream_sources()}:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
 async def _archives(wm: waymaker.Client, name: str, folder: Path) -> None:
     archive = [piece async for piece in wm.backup(name)]
     restored = await wm.restore(archive, f"{name}-again")
