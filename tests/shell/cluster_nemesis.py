@@ -1,13 +1,15 @@
-"""A nemesis of real servers: members are killed and paused, links between them are cut, while clients publish and read.
+"""A nemesis of real servers: members are killed, paused and stopped in order, links between them are cut, while clients work.
 
 ``python -m tests.shell.cluster_nemesis --seconds 600`` is the long form; a test runs a short one. At the end, and whenever a
 reader looks, everything that was confirmed is there, once, where its answer said. One member at a time is in trouble, or all of
-them are killed at once: a majority that answers again has all that was confirmed.
+them are killed at once: a majority that answers again has all that was confirmed. Consumers are delivered everything, and
+nothing again after an ack that was confirmed.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import random
 import sys
 import tempfile
@@ -17,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.kit.cluster_consumer import Consumer
 from tests.kit.real_cluster import Publisher, RealCluster
 
 STREAMS = ("a", "b", "c")
@@ -33,6 +36,9 @@ class Nemesis:
         self.reads = 0
         self.broken: list[BaseException] = []
         self.publishers = [Publisher(cluster, stream) for stream in STREAMS]
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self.consumers = [Consumer(cluster, stream, self._loop) for stream in STREAMS]
         self._over = threading.Event()
         self.fault = "none"
         self.longest_s: dict[str, float] = {}
@@ -42,6 +48,8 @@ class Nemesis:
         """Run for a while, heal, and compare. Raises what was broken."""
         for publisher, stream in zip(self.publishers, STREAMS, strict=True):
             publisher.client.create(stream)
+        for consumer in self.consumers:
+            consumer.start()
         threads = [threading.Thread(target=self._guarded, args=(self._publish, each)) for each in self.publishers]
         threads += [threading.Thread(target=self._guarded, args=(self._read, each)) for each in self.publishers]
         for thread in threads:
@@ -55,13 +63,22 @@ class Nemesis:
             self._over.set()
             for thread in threads:
                 thread.join(CALL_S)
+        try:
+            self._compare()
+        finally:
+            for consumer in self.consumers:
+                consumer.finish()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _compare(self) -> None:
         if self.broken:
             raise self.broken[0]
         for node in self.cluster.servers:
             self.cluster.await_ready(node, CALL_S)
-        for publisher in self.publishers:
+        for publisher, consumer in zip(self.publishers, self.consumers, strict=True):
             publisher.publish_one(CALL_S)
             publisher.check()
+            consumer.await_all(publisher, CALL_S)
             publisher.close()
 
     # ------------------------------------------------------------ clients
@@ -101,7 +118,7 @@ class Nemesis:
         name, fault = self.random.choice(
             [
                 ("kill", self._kill), ("pause", self._pause), ("isolate", self._isolate), ("cut", self._cut),
-                ("cut one way", self._cut_one_way), ("kill all", self._kill_all),
+                ("cut one way", self._cut_one_way), ("kill all", self._kill_all), ("stop", self._stop),
             ]
         )  # fmt: skip
         self.fault = name
@@ -113,6 +130,11 @@ class Nemesis:
 
     def _kill(self, node: int) -> None:
         self.cluster.kill(node)
+        self._wait()
+        self.cluster.servers[node].start()
+
+    def _stop(self, node: int) -> None:
+        self.cluster.stop(node)
         self._wait()
         self.cluster.servers[node].start()
 
@@ -173,6 +195,12 @@ def main() -> int:
         nemesis = run(Path(folder), arguments.seconds, arguments.seed)
     confirmed = sum(len(each.confirmed) for each in nemesis.publishers)
     doubtful = sum(len(each.doubtful) for each in nemesis.publishers)
+    consumers = nemesis.consumers
+    print(
+        f"{sum(each.deliveries for each in consumers):,} deliveries, {sum(len(each.acked) for each in consumers):,} acks "
+        f"confirmed, {sum(each.doubtful_acks for each in consumers)} unknown, none came again after its ack; longest time "
+        f"without a delivery {max(each.longest_s for each in consumers):.1f} s"
+    )
     print(
         f"{confirmed:,} messages confirmed, {doubtful} unknown, {nemesis.reads} readings; {dict(nemesis.faults)}; "
         "nothing was lost\nlongest times without a confirmation: "

@@ -17,6 +17,7 @@ from waymaker_core.api.effects import (
     Confirm,
     Declined,
     Effect,
+    End,
     Kept,
     Log,
     PieceStored,
@@ -35,6 +36,7 @@ from waymaker_core.cluster.catalog_group import CatalogGroup, GroupView
 from waymaker_core.cluster.doubt import Doubts
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
 from waymaker_core.cluster.founding import Condition, Founding, directory_number
+from waymaker_core.cluster.held_calls import FOLLOWED
 from waymaker_core.cluster.leaving import Leaving, Stage
 from waymaker_core.cluster.liveness import Liveness
 from waymaker_core.cluster.moves import IN_MOVE, Moves
@@ -315,7 +317,7 @@ class Member:
         if self._moves.is_draining(log):
             refusal = self._moves.hold_call(log, call)
             if refusal is not None:
-                self._effects.append(Reply(call.token, refusal))
+                self._refuse(call, refusal)
             return
         conf = self.node.conf(log)
         if log == CATALOG or conf is None:
@@ -327,15 +329,20 @@ class Member:
             if refusal is None:
                 for_node.append(call)
             else:
-                self._effects.append(Reply(call.token, refusal))
+                self._refuse(call, refusal)
         elif leader:
             self._effects.append(Elsewhere(call.token, leader, epoch))
         elif self._obstacle:
-            self._effects.append(Reply(call.token, Refusal(Status.UNAVAILABLE, self._obstacle, Outcome.NOT_APPLIED)))
+            self._refuse(call, Refusal(Status.UNAVAILABLE, self._obstacle, Outcome.NOT_APPLIED))
         elif isinstance(call.request, SetStreamPinned | ClearStreamAuthority):
             self._effects.append(Reply(call.token, Answer(NO_LEADER_CODE, NO_LEADER.message)))
         else:
-            self._effects.append(Reply(call.token, NO_LEADER))
+            self._refuse(call, NO_LEADER)
+
+    def _refuse(self, call: Call, refusal: Refusal) -> None:
+        """Answer a call with a refusal; a reader, which has no answer, ends with it."""
+        is_reader = isinstance(call.request, FOLLOWED)
+        self._effects.append(End(call.token, "", refusal) if is_reader else Reply(call.token, refusal))
 
     def _refusal_for(self, log: int) -> Refusal | None:
         """Return why no call about a log that is led here is admitted; None where calls are."""

@@ -42,6 +42,8 @@ _LENGTH: Final = Struct("<I")
 NUMBER_END: Final = 1 << 64
 FRAME_BYTES_MAX: Final = 1 << 20
 """Bytes of records from which on a frame takes no further message; a single message may have more."""
+SMALL_BYTES: Final = 1 << 10
+"""The length up to which a frame is small: a lane that is full has room left for small ones."""
 _ANNOUNCEMENT, _BEAT, _RAFT, _CLAIM, _OPEN, _REPLICA = range(6)
 _PLACE, _END_ASKED, _END_KNOWN, _MOVE, _READY, _OFFERED, _PIECE_ASKED, _PIECE, _ADOPTED = range(32, 41)
 """Rare ones, behind all others."""
@@ -218,7 +220,10 @@ _ROW_CODES: Final[dict[type[object], int]] = {kind: code for code, kind in _ROWS
 
 
 def frames_of(messages: Sequence[PeerMessage]) -> Iterator[bytes]:
-    """Encode messages for one member: one frame, or several where there are many records."""
+    """Encode messages for one member: one frame, or several where there are many records.
+
+    A heartbeat and an announcement leave in a small frame, whatever leaves beside them.
+    """
     if len(messages) == 1:
         bodies: list[bytes] = []
         yield _packed([_single(messages[0], bodies)], bodies)
@@ -232,7 +237,7 @@ def frames_of(messages: Sequence[PeerMessage]) -> Iterator[bytes]:
             if isinstance(inner, Append | Donation):
                 added = sum(len(each.meta) + len(each.body) for each in inner.records)
                 if size and size + added > FRAME_BYTES_MAX:
-                    yield _frame(groups)
+                    yield from _frames(groups)
                     groups, size = {}, 0
                 size += added
         elif isinstance(message, _Row):
@@ -249,7 +254,18 @@ def frames_of(messages: Sequence[PeerMessage]) -> Iterator[bytes]:
         else:
             group.append(message)
     if groups:
-        yield _frame(groups)
+        yield from _frames(groups)
+
+
+def _frames(groups: dict[int, list[PeerMessage]]) -> Iterator[bytes]:
+    """Yield the frame of some groups, before it a frame for those that must not be dropped with a large one."""
+    frame = _frame(groups)
+    if len(frame) > SMALL_BYTES:
+        small = {code: groups.pop(code) for code in (_ANNOUNCEMENT, _BEAT) if code in groups}
+        if small and groups:
+            yield _frame(small)
+            frame = _frame(groups)
+    yield frame
 
 
 def _frame(groups: dict[int, list[PeerMessage]]) -> bytes:

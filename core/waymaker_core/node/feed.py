@@ -143,7 +143,7 @@ class Feed:
             answer(FeedTrouble(f"source {request.stream!r} does not exist yet; it is waited for", missing=True))
             return
         read = partial(self._read_in_turn, partial(self._read, request, replica.leading, partial(self._done, answer)))
-        if self._gate.replicated:
+        if self._gate.replicated and replica.leads:
             self._gate.when_confirmed(replica.log, NO_CALLER, read, nothing, partial(_abandoned, answer))
         else:
             read()
@@ -173,7 +173,9 @@ class Feed:
 
     def _select(self, request: FeedRequest, leading: Leading, answer: OnAnswer) -> None:
         replica, limits = leading.replica, self._state.limits
-        if leading.over or replica.damage is not None:
+        # A follower of a cluster is read as well: what it has applied is committed.
+        is_gone = self._state.replicas.get(replica.id) is not replica if self._gate.replicated else leading.over
+        if is_gone or replica.damage is not None:
             answer(_unserved(replica))
             return
         stream = replica.stream

@@ -1,6 +1,7 @@
 """A server as a child process that never outlives its parent.
 
-It stops when its standard input ends, which the system closes when the parent ends, however that ends.
+It stops when its standard input ends, which the system closes when the parent ends, however that ends. A child that is paused
+by then could not see it, so Linux lets it go on.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import sys
 from typing import Final
 
 _CODE: Final = """
-import os, signal, sys, threading
+import ctypes, os, signal, sys, threading
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGCONT)  # PR_SET_PDEATHSIG
 def watch():
     while os.read(0, 1024):  # not sys.stdin, whose lock the interpreter needs at its end
         pass

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
 
 import grpc
 import grpc.aio
 
+from waymaker.client.connection.single_calls import Attempts
+from waymaker.client.connection.transport import ends_told
 from waymaker.client.contract import backup_summary
-from waymaker.client.errors import NOT_APPLIED, UNKNOWN, DeadlineExceededError, TransferCorruptedError
+from waymaker.client.errors import (
+    NOT_APPLIED,
+    UNKNOWN,
+    DeadlineExceededError,
+    TransferCorruptedError,
+    UnavailableError,
+)
 from waymaker.client.values import BackupSummary
 from waymaker.wire.grpc_calls import Call, CallEnded, begin, send
 from waymaker_proto import admin_pb2 as admin
@@ -18,6 +27,28 @@ from waymaker_proto import admin_pb2 as admin
 PIECE_BYTES = 256 * 1024
 JUDGED_BYTES_PER_S = 16 * 1024 * 1024
 """Bytes of an archive that a server verifies and syncs in a second, at the least."""
+
+
+async def backup_of(
+    begin: Callable[[], Awaitable[Any]], attempts: Attempts, on_summary: Callable[[BackupSummary], None] | None,
+    piece_s: float | None,
+) -> AsyncIterator[bytes]:  # fmt: skip
+    """Yield an archive's bytes. `begin` makes the call: again where no member could serve it, before the first byte."""
+    is_begun = False
+    while True:
+        call = await begin()
+        try:
+            with ends_told():
+                async for data in read_backup(call, on_summary, piece_s):
+                    is_begun = True
+                    yield data
+            return
+        except UnavailableError as error:
+            if is_begun:
+                raise
+            await attempts.await_next(error)
+        finally:
+            call.cancel()
 
 
 async def read_backup(

@@ -27,7 +27,7 @@ from waymaker.client import contract
 from waymaker.client.buckets import Buckets
 from waymaker.client.checked import UINT32_MAX, UNSET, Moment, Timeout, Unset, Whole, flag, seconds, text, whole
 from waymaker.client.connection.members import Members
-from waymaker.client.connection.single_calls import call_alone
+from waymaker.client.connection.single_calls import Attempts, call_alone
 from waymaker.client.connection.transport import ends_told
 from waymaker.client.connection.work import CallWork, check_result
 from waymaker.client.consumer.delivery import Acker, Message
@@ -378,8 +378,8 @@ class Client(Handles, Buckets):
                 await self.create_stream(stream, timeout=timeout)
         options = self.options
         calls = Calls(
-            self._call, self._answers, partial(call_alone, self._connection), self._channel, self._deadline, self._seconds,
-            tuple(options.metadata or ()), options.backoff_first if options.reconnect else None,
+            self._call, self._answers, partial(call_alone, self._connection), self._channel, self._attempts,
+            self._deadline, self._seconds, tuple(options.metadata or ()), options.backoff_first if options.reconnect else None,
         )  # fmt: skip
         return ObjectStore(calls, bucket)
 
@@ -387,6 +387,9 @@ class Client(Handles, Buckets):
         """Wait for a connection; return its channel."""
         await self._connection.connected(self._deadline(timeout))
         return self._connection.channel
+
+    def _attempts(self, timeout: Timeout) -> Attempts:
+        return Attempts(self._connection, self._deadline(timeout))
 
     # ---------------------------------------------------------------------------------------- operators
 
@@ -429,20 +432,16 @@ class Client(Handles, Buckets):
 
         `timeout` bounds the wait for each piece.
         """
-        from waymaker.client.archive import read_backup
+        from waymaker.client.archive import backup_of
 
-        text("stream", stream)
-        await self._connection.connected(self._deadline(timeout))
-        open_call: Any = self._connection.channel.unary_stream(
-            ADMIN + "Backup", response_deserializer=admin.ArchiveChunk.FromString
-        )
-        call = open_call(admin.BackupRequest(stream=stream).SerializeToString(), metadata=self.options.metadata)
-        try:
-            with ends_told():
-                async for data in read_backup(call, on_summary, self._seconds(timeout)):
-                    yield data
-        finally:
-            call.cancel()
+        async def begin() -> Any:
+            channel = await self._channel(timeout)
+            open_call = channel.unary_stream(ADMIN + "Backup", response_deserializer=admin.ArchiveChunk.FromString)
+            return open_call(request.SerializeToString(), metadata=self.options.metadata)
+
+        request = admin.BackupRequest(stream=text("stream", stream))
+        async for data in backup_of(begin, self._attempts(timeout), on_summary, self._seconds(timeout)):
+            yield data
 
     async def restore(
         self, archive: Iterable[bytes] | AsyncIterable[bytes], name: str = "", *, timeout: Timeout = UNSET

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from waymaker_core.api.inputs import SentRecord
 from waymaker_core.cluster.peer_messages import (
     FRAME_BYTES_MAX,
+    SMALL_BYTES,
     Announcement,
     Beat,
     ClaimWanted,
@@ -116,9 +117,10 @@ def decoded(frames: list[bytes]) -> list[PeerMessage]:
 
 
 @given(st.lists(messages, min_size=1, max_size=12))
-def test_messages_come_back_in_one_frame_in_the_order_of_their_kind(sent: list[PeerMessage]) -> None:
-    (frame,) = frames_of(sent)
-    assert in_order(decode_frame(frame)) == in_order(sent)
+def test_messages_come_back_in_the_order_of_their_kind(sent: list[PeerMessage]) -> None:
+    frames = list(frames_of(sent))
+    assert in_order(decoded(frames)) == in_order(sent)
+    assert len(frames) == 1 or len(frames[1]) > SMALL_BYTES - len(frames[0])
 
 
 @given(messages)
@@ -129,6 +131,17 @@ def test_a_single_message_has_the_bytes_that_it_has_among_others(message: PeerMe
         return
     other = OfReplica(1, Refused(7)) if not isinstance(message, OfReplica) else OpenWanted(1, 2)
     assert groups_of(alone)[0] in groups_of(next(frames_of([message, other])))
+
+
+def test_a_heartbeat_leaves_in_a_small_frame_before_a_large_one() -> None:
+    record = SentRecord(1, 1, b"m", bytes(SMALL_BYTES))
+    append = OfReplica(1, Append(1, 2, 3, 1, (record,), 2, 0))
+    beat, announced = Beat(0, 0, 5, 6, 7), Announcement(1, 2, (1, 2, 3))
+    first, second = frames_of([append, beat, announced])
+    assert sorted(decode_frame(first), key=len) == [announced, beat] and len(first) <= SMALL_BYTES
+    assert decode_frame(second) == [append]
+    assert len(list(frames_of([beat, announced, OfReplica(1, Refused(7))]))) == 1, "small ones leave together"
+    assert len(list(frames_of([append, append]))) == 1
 
 
 def test_many_records_leave_in_several_frames_none_of_which_is_lost() -> None:

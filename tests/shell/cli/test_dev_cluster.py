@@ -93,6 +93,7 @@ def test_a_member_that_is_killed_comes_back_and_all_stop_in_order(dev: Dev, tmp_
 @processes
 @pytest.mark.slow
 def test_no_member_outlives_a_command_that_is_killed(dev: Dev) -> None:
+    os.kill(dev.nodes[2]["pid"], signal.SIGSTOP)  # not even a paused one
     dev.process.kill()
     wait_for(dev.are_gone, 30)
 

@@ -146,6 +146,43 @@ async def _objects(wm: waymaker.Client, name: str) -> None:
     await store.delete("small")
 
 
+@pytest.mark.parametrize("node", [1, 2, 3])
+async def test_streamed_calls_wait_until_a_new_stream_is_served(calm: RealCluster, node: int) -> None:
+    payload = bytes(range(256)) * 8_000
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(payload), 100_000):
+            yield payload[at : at + 100_000]
+
+    async with connected(calm.servers[node].address) as wm:
+        for number in range(3):
+            name = f"fresh-{node}-{number}"
+            store = await wm.objects(name, create=True)
+            assert (await store.put("file", payload if number else pieces())).total_bytes == len(payload)
+            assert await store.get("file") == payload
+            await wm.create_stream(name)
+            assert [data async for data in wm.backup(name)]
+
+
+async def test_streams_copy_from_sources_that_other_members_lead(calm: RealCluster) -> None:
+    async with connected(addresses(calm)) as wm:
+        await wm.create_stream("origin")
+        await wm.publish_many("origin", [b"1", b"2", b"3"], subject="a")
+        copies = [f"copy-{number}" for number in range(6)]
+        for name in copies:
+            await wm.create_stream(name, sources=["origin"])
+        await wm.publish("origin", "a", b"4")
+        async with asyncio.timeout(FAILOVER_S):
+            for name in copies:
+                while (await wm.stream_info(name)).msg_count < 4:  # noqa: ASYNC110 - copied in the background
+                    await asyncio.sleep(0.05)
+                assert [message.payload async for message in wm.scan(name, "a")] == [b"1", b"2", b"3", b"4"]
+            assert len({await primary_of(wm, name) for name in copies}) > 1
+            expected = {(name, 4) for name in copies}
+            while expected - {(each.stream, each.last_sourced_seq) for each in await wm.stream_sources()}:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
 async def _archives(wm: waymaker.Client, name: str, folder: Path) -> None:
     archive = [piece async for piece in wm.backup(name)]
     restored = await wm.restore(archive, f"{name}-again")

@@ -59,7 +59,8 @@ class SourceLists:
         byte_count, last = 0, ""
         for entry in self._state.catalog.sourcing_after(account, after):
             replica = self._state.replicas[entry.stream_id]
-            if replica.importing or not replica.leading.serves:
+            # Followers know the positions, though not what the primary reads at the moment.
+            if replica.importing or not (replica.leading.serves or self._state.config.member):
                 continue
             more = statuses(replica)
             byte_count += sum(map(_bytes, more))

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 
 from waymaker.client.checked import Timeout
+from waymaker.client.connection.single_calls import Attempts
 from waymaker.client.connection.work import check_result
 from waymaker.client.errors import DataLossError, DeadlineExceededError
 from waymaker.wire.protocol import STREAMS_SERVICE
@@ -28,6 +29,7 @@ class Calls:
     """The calls, each with its timeout as an argument.
 
     `call` and `answers` go through the session, `call_alone` does not; `channel` waits for a connection and returns it.
+    `attempts` decides if a call that could not be served is made again, and when.
     `seconds` makes a timeout that was left out the client's own, and `deadline` a moment of it. `backoff_s` is the pause before
     what was lost is tried again; None: it never is.
     """
@@ -36,6 +38,7 @@ class Calls:
     answers: Callable[..., AsyncIterator[tuple[Any, pl.CallResult]]]
     call_alone: Callable[..., Awaitable[bytes]]
     channel: Callable[[Timeout], Awaitable[Any]]
+    attempts: Callable[[Timeout], Attempts]
     deadline: Callable[[Timeout], float | None]
     seconds: Callable[[Timeout], float | None]
     metadata: tuple[tuple[str, str], ...]

@@ -41,15 +41,21 @@ class Download:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the whole payload; it is verified only where the iteration ends without an exception."""
-        try:
-            async for data in self._streamed():
-                yield data
-        except UnavailableError:
-            if self._calls.backoff_s is None or self.info is None:
-                raise
-            await asyncio.sleep(self._calls.backoff_s)
-            async for data in self._rest(self.info):
-                yield data
+        attempts = self._calls.attempts(self._timeout)
+        while True:
+            try:
+                async for data in self._streamed():
+                    yield data
+            except UnavailableError as error:
+                if self.info is None:
+                    await attempts.await_next(error)
+                    continue
+                if self._calls.backoff_s is None:
+                    raise
+                await asyncio.sleep(self._calls.backoff_s)
+                async for data in self._rest(self.info):
+                    yield data
+            break
         self._verify()
 
     async def resume(self, info: pb.ObjectInfo, part: Path, on_bytes: Callable[[int], None] | None) -> None:

@@ -17,7 +17,7 @@ from waymaker.client.checked import UNSET, Timeout, Whole, flag, text, whole
 from waymaker.client.errors import NoSuchObjectError
 from waymaker.client.objects.calls import Calls
 from waymaker.client.objects.download import Download, get_range, save
-from waymaker.client.objects.upload import Source, check_source, chunks_of, send_object
+from waymaker.client.objects.upload import Chunks, Source, check_source, send_object
 from waymaker.client.values import Headers, ObjectEntry, ObjectInfo, ObjectRevision
 from waymaker_proto import waymaker_streams_pb2 as pb
 
@@ -57,7 +57,7 @@ class ObjectStore:
             if on_bytes is not None:
                 on_bytes(info.total_bytes)
         else:
-            info = await send_object(self._calls, start, chunks_of(source, size), on_bytes, timeout)
+            info = await send_object(self._calls, start, Chunks(source, size), on_bytes, timeout)
         return contract.object_info(info)
 
     async def _put_at_once(self, start: pb.PutObjectStart, payload: bytes, timeout: Timeout) -> pb.ObjectInfo:

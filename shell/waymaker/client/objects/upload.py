@@ -14,7 +14,7 @@ import grpc.aio
 from waymaker.client.checked import Timeout
 from waymaker.client.connection.transport import ends_told
 from waymaker.client.connection.work import check_result
-from waymaker.client.errors import NOT_APPLIED, UNKNOWN, ShaMismatchError, WrongTypeError
+from waymaker.client.errors import NOT_APPLIED, UNKNOWN, ShaMismatchError, UnavailableError, WrongTypeError
 from waymaker.client.objects.calls import PATH, Calls, raise_end, within
 from waymaker.wire.grpc_calls import CallEnded, begin, send
 from waymaker.wire.objects import data_frame
@@ -23,6 +23,8 @@ from waymaker_proto import waymaker_streams_pb2 as pb
 Source = bytes | bytearray | memoryview | PathLike[str] | BinaryIO | Iterable[bytes] | AsyncIterable[bytes]
 """The payload of an object: bytes, a file by its path, an open file, or pieces as they come."""
 
+REPLAYED_BYTES: Final = 4 * 1024 * 1024
+"""Bytes that an upload keeps of a source that can be read once only, to send them to another member."""
 JUDGED_BYTES_PER_S: Final = 16 * 1024 * 1024
 """Bytes that a server stores and syncs in a second, at the least."""
 _FINISH: Final = pb.PutObjectStreamFrame(finish=True).SerializeToString()
@@ -72,6 +74,41 @@ async def chunks_of(source: Source, chunk_size: int) -> AsyncIterator[bytes | me
             yield bytes(waiting)
 
 
+class Chunks:
+    """The chunks of a source, as often as they are asked for: all of what can be read again, else of a short beginning."""
+
+    def __init__(self, source: Source, chunk_size: int) -> None:
+        self._source = source
+        self._chunk_size = chunk_size
+        self._can_be_read_again = isinstance(source, bytes | bytearray | memoryview | PathLike)
+        self._rest: AsyncIterator[bytes | memoryview] | None = None
+        self._kept: list[bytes | memoryview] = []
+        self._kept_bytes = 0
+
+    @property
+    def can_be_sent_again(self) -> bool:
+        """Return True while all that was taken can be taken again."""
+        return self._can_be_read_again or self._kept_bytes <= REPLAYED_BYTES
+
+    async def read(self) -> AsyncIterator[bytes | memoryview]:
+        """Yield all chunks, from the first one on."""
+        if self._can_be_read_again:
+            async for chunk in chunks_of(self._source, self._chunk_size):
+                yield chunk
+            return
+        for chunk in self._kept:
+            yield chunk
+        if self._rest is None:
+            self._rest = chunks_of(self._source, self._chunk_size)
+        while (next_chunk := await anext(self._rest, None)) is not None:
+            self._kept_bytes += len(next_chunk)
+            if self.can_be_sent_again:
+                self._kept.append(next_chunk)
+            else:
+                self._kept.clear()
+            yield next_chunk
+
+
 async def _read(opened: Any, chunk_size: int) -> AsyncIterator[bytes]:
     """Yield a file's bytes; a read may return less than it was asked for."""
     while True:
@@ -96,10 +133,37 @@ async def _each(source: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator
 
 
 async def send_object(
-    calls: Calls, start: pb.PutObjectStart, chunks: AsyncIterator[bytes | memoryview], on_bytes: Callable[[int], None] | None,
-    timeout: Timeout,
+    calls: Calls, start: pb.PutObjectStart, chunks: Chunks, on_bytes: Callable[[int], None] | None, timeout: Timeout
 ) -> pb.ObjectInfo:  # fmt: skip
     """Send an object; return what the server made of it. Each step may take `timeout`.
+
+    Where no member of a cluster could serve it, it is sent again.
+    """
+    attempts = calls.attempts(timeout)
+    while True:
+        counted = 0
+
+        def count(size: int) -> None:
+            nonlocal counted
+            counted += size
+            if on_bytes is not None:
+                on_bytes(size)
+
+        try:
+            return await _send_once(calls, start, chunks.read(), count, timeout)
+        except UnavailableError as error:
+            if not chunks.can_be_sent_again:
+                raise
+            await attempts.await_next(error)
+            if on_bytes is not None:
+                on_bytes(-counted)
+
+
+async def _send_once(
+    calls: Calls, start: pb.PutObjectStart, chunks: AsyncIterator[bytes | memoryview], on_bytes: Callable[[int], None],
+    timeout: Timeout,
+) -> pb.ObjectInfo:  # fmt: skip
+    """Send an object once.
 
     The server may judge before it has seen everything, and reads no further then. So the call is a bidirectional one: its
     answer can be read while a write waits.
@@ -123,7 +187,7 @@ async def send_object(
 
 
 async def _send(
-    call: Any, start: pb.PutObjectStart, chunks: AsyncIterator[bytes | memoryview], on_bytes: Callable[[int], None] | None,
+    call: Any, start: pb.PutObjectStart, chunks: AsyncIterator[bytes | memoryview], on_bytes: Callable[[int], None],
     step_s: float | None,
 ) -> tuple[bytes, str]:  # fmt: skip
     answer = asyncio.ensure_future(call.read())
@@ -141,8 +205,7 @@ async def _send(
                 async with within(step_s, f"the server took no more of the object after {sent} bytes", NOT_APPLIED):
                     await send(call, data_frame(chunk))
                 sent += len(chunk)
-                if on_bytes is not None:
-                    on_bytes(len(chunk))
+                on_bytes(len(chunk))
             else:
                 await send(call, _FINISH)
                 await call.done_writing()

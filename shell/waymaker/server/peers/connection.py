@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from waymaker.server.peers.frames import FrameError, FrameReader, Kind, frame
@@ -55,6 +56,8 @@ class Connection(asyncio.Protocol):
         self.peer: Hello | None = None
         """The other side, once both hellos match."""
         self.address = ""
+        self.certificate: Mapping[str, object] | None = None
+        """The other side's, once it was verified; None without TLS."""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: Any = None
         self._reader = FrameReader(self._accepts)
@@ -71,6 +74,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: the side that made the connection says who it is."""
         self._transport = transport
+        self.certificate = transport.get_extra_info("peercert")
         self.address = _name(transport.get_extra_info("peername"))
         _bound_silence(transport.get_extra_info("socket"))
         if not self._owner.connection_made(self):

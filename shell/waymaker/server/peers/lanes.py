@@ -11,11 +11,11 @@ from typing import Final
 from waymaker.server.peers.connection import Connection
 from waymaker.server.peers.figures import LaneFigures
 from waymaker.server.peers.frames import HEADER_BYTES, Kind, header
-from waymaker_core.model.limits import KIB, MIB
+from waymaker_core.cluster.peer_messages import SMALL_BYTES
+from waymaker_core.model.limits import MIB
 
 QUEUE_BYTES: Final = 8 * MIB
 RESERVE_BYTES: Final = 1 * MIB
-SMALL_BYTES: Final = 1 * KIB
 
 
 class OutgoingLane:

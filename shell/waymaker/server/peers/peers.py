@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 
 from waymaker.server.config import ServerConfig
+from waymaker.server.peers.certificates import names_host
 from waymaker.server.peers.connection import Connection
 from waymaker.server.peers.figures import LaneFigures
 from waymaker.server.peers.frames import MESSAGE_BYTES_MAX
@@ -198,6 +199,11 @@ class Peers:
         peer = self._peers.get(hello.node_id)
         if not reason and peer is None:
             reason = f"there is no member {hello.node_id} in this cluster"
+        if not reason and not connection.dialled and connection.certificate is not None:
+            # What this side dialled was compared at the handshake.
+            host = self._addresses[hello.node_id].host
+            if not names_host(connection.certificate, host):
+                reason = f"its certificate does not name {host}, where member {hello.node_id} is in cluster"
         if not reason and hello.lane != connection.lane:
             reason = "it answers on another lane"
         if reason or peer is None:

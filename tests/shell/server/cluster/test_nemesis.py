@@ -18,3 +18,4 @@ def test_what_was_confirmed_outlives_kills_pauses_and_cut_links(tmp_path: Path) 
     assert sum(nemesis.faults.values()) >= 3
     assert all(each.confirmed for each in nemesis.publishers)
     assert nemesis.reads
+    assert all(each.acked for each in nemesis.consumers)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tests.kit.real_server import free_port
 from waymaker.server.config import Address, ClusterMember, ServerConfig
 from waymaker.server.peers import connection, lanes, peers
+from waymaker.server.peers.certificates import names_host
 from waymaker.server.peers.figures import LaneFigures
 from waymaker.server.peers.frames import Kind, frame
 from waymaker.server.peers.hello import Hello, cluster_identity, encode_hello
@@ -331,6 +333,45 @@ async def test_a_member_with_a_certificate_of_another_authority_is_none(tmp_path
     finally:
         for side in (first, second, third):
             await side.peers.close()
+
+
+@needs_openssl
+async def test_a_member_whose_certificate_does_not_name_its_host_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ports, certificates = new_ports(), make_certificates(tmp_path / "a")
+    config = config_of(1, ports, **certificates)
+    assert config.cluster is not None
+    elsewhere = ClusterMember(2, Address("127.0.0.2", ports[2]))
+    config = replace(config, cluster=(config.cluster[0], elsewhere, config.cluster[2]))
+    first = Side(config)
+    second = Side(config_of(2, ports, **certificates))
+    try:
+        for side in (first, second):
+            await side.start()
+        await until(lambda: first.peers.refused > 0)
+        assert not any(is_connected(side, lane) for side in (first, second) for lane in Lane)
+        second.send(1, Lane.LIVE, b"a")
+        await asyncio.sleep(0.2)
+        assert first.arrived == []
+    finally:
+        for side in (first, second):
+            await side.peers.close()
+    assert "its certificate does not name 127.0.0.2, where member 2 is in cluster" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [
+        ("10.0.0.2", True), ("10.0.0.3", False), ("::1", True), ("a.example.org", True), ("A.Example.org", True),
+        ("b.example.org", False), ("x.wild.org", True), ("x.y.wild.org", False), ("wild.org", False), ("10.0.0.9", False),
+    ],
+)  # fmt: skip
+def test_certificates_name_hosts(host: str, named: bool) -> None:
+    names = (("DNS", "a.example.org"), ("DNS", "*.wild.org"), ("DNS", "10.0.0.9"), ("IP Address", "10.0.0.2"),
+             ("IP Address", "0:0:0:0:0:0:0:1\n"))  # fmt: skip
+    assert names_host({"subjectAltName": names}, host) is named
+    assert not names_host({"subject": ((("commonName", host),),)}, host)
 
 
 def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
