@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
 
@@ -46,7 +46,7 @@ class PublishRecord:
     The stored bodies travel beside the record, in the frame's body.
     """
 
-    KIND = 1
+    KIND: ClassVar[int] = 1
 
     first_seq: int
     times_ms: array[int]
@@ -70,7 +70,7 @@ class PruneRecord:
     `clock_ms`: server time is taken back to it (0: unchanged), see `stream.clock`.
     """
 
-    KIND = 2
+    KIND: ClassVar[int] = 2
 
     truncate_to: int = 0
     drop_seqs: array[int] = field(default_factory=seq_array)
@@ -82,7 +82,7 @@ class PruneRecord:
 class ConsumerCreated:
     """The creation of a consumer. `start_seq` is the decided first sequence that it looks at; its floor is one less."""
 
-    KIND = 3
+    KIND: ClassVar[int] = 3
 
     consumer_id: int
     config: ConsumerConfig
@@ -94,7 +94,7 @@ class ConsumerCreated:
 class ConsumerDeleted:
     """The deletion of a consumer."""
 
-    KIND = 4
+    KIND: ClassVar[int] = 4
 
     consumer_id: int
 
@@ -105,7 +105,7 @@ class AckRecord:
     queue deletes.
     """
 
-    KIND = 5
+    KIND: ClassVar[int] = 5
 
     consumer_id: int
     term: bool
@@ -122,7 +122,7 @@ class DropRecord:
     `drop_seqs` are a work queue's originals.
     """
 
-    KIND = 6
+    KIND: ClassVar[int] = 6
 
     consumer_id: int
     seqs: array[int]
@@ -162,7 +162,7 @@ class DeliveredRecord:
     since the server crashed.
     """
 
-    KIND = 7
+    KIND: ClassVar[int] = 7
 
     consumer_id: int
     scanned_to: int
@@ -176,7 +176,7 @@ class DeliveredRecord:
 class SettingsRecord:
     """New settings of the stream. What they prune are `PruneRecord`s before it, of the same decision."""
 
-    KIND = 8
+    KIND: ClassVar[int] = 8
 
     config: StreamConfig
 
@@ -185,7 +185,7 @@ class SettingsRecord:
 class ImportEnded:
     """The end of a restore: the stream is complete, and served from now on, at least at `last_seq`."""
 
-    KIND = 9
+    KIND: ClassVar[int] = 9
 
     last_seq: int
 
@@ -197,7 +197,7 @@ class EpochRecord:
     In the catalog's log, which a consensus group keeps, the epochs are the terms of the group.
     """
 
-    KIND = 10
+    KIND: ClassVar[int] = 10
 
     epoch: int
 
@@ -210,7 +210,7 @@ class LayerRecord:
     only this layer reads, at most one of each kind.
     """
 
-    KIND = 11
+    KIND: ClassVar[int] = 11
 
     messages: PublishRecord | None
     drop_seqs: array[int] = field(default_factory=seq_array)
@@ -228,7 +228,7 @@ class StreamCreated:
     `replaces`: id of a stream of the same name that is deleted with it, or 0. Both are one record, so that none is kept alone.
     """
 
-    KIND = 32
+    KIND: ClassVar[int] = 32
 
     stream_id: int
     config: StreamConfig
@@ -242,7 +242,7 @@ class StreamCreated:
 class StreamDeleted:
     """The deletion of a stream, with its log and messages."""
 
-    KIND = 33
+    KIND: ClassVar[int] = 33
 
     stream_id: int
 
@@ -254,7 +254,7 @@ class StreamUpdated:
     Directories of before `SettingsRecord` have it for every stream, and its settings were the stream's.
     """
 
-    KIND = 34
+    KIND: ClassVar[int] = 34
 
     stream_id: int
     config: StreamConfig
@@ -267,7 +267,7 @@ class StreamOpened:
     Directories of before `ImportEnded` have it for every stream, and it was what `ImportEnded` is.
     """
 
-    KIND = 35
+    KIND: ClassVar[int] = 35
 
     stream_id: int
     last_seq: int
@@ -280,7 +280,7 @@ class StreamOpened:
 class MembersRecord:
     """The nodes that hold the catalog, from this record on: `data` as the consensus group encodes them."""
 
-    KIND = 36
+    KIND: ClassVar[int] = 36
 
     data: bytes
 
@@ -289,7 +289,7 @@ class MembersRecord:
 class StreamClaimed:
     """A claim: a node is to lead a stream, and others hold it with it. The record's own position is the claim's epoch."""
 
-    KIND = 37
+    KIND: ClassVar[int] = 37
 
     stream_id: int
     primary: int
@@ -300,7 +300,7 @@ class StreamClaimed:
 class AuthorityOpened:
     """The opening of a claim: its primary may commit. It counts only while no later claim of the stream exists."""
 
-    KIND = 38
+    KIND: ClassVar[int] = 38
 
     stream_id: int
     epoch: int
