@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from compiled.build import OPTIMIZATION, build, has_compiler
+from compiled.build import OPTIMIZATION, OPTIMIZATIONS, build, has_compiler
 from compiled.modules import ROOT
 
 
@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument(
         "--optimization",
         default=OPTIMIZATION,
-        choices=["0", "1", "2", "3"],
+        choices=OPTIMIZATIONS,
         help="of the C compiler; default: %(default)s",
     )
     parser.add_argument("--jobs", type=int, default=1, help="C compilers at a time; default: %(default)s")

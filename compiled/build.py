@@ -6,6 +6,7 @@ compiled, which Python prefers. The source tree gets no file of this, so that no
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import shutil
@@ -19,13 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from compiled.modules import CORE, is_compiled, sources
-from compiled.plain_classes import write_out
+from compiled.plain_classes import NotUnderstood, write_out
+from compiled.refusals import misread
 
 if TYPE_CHECKING:
     from setuptools import Extension
     from setuptools.command.build_ext import build_ext
 
 OPTIMIZATION: Final = "2"
+OPTIMIZATIONS: Final = ("0", "1", "2", "3")
+FOLDER: Final = "compiled-core"
 STAMP: Final = "built-from"
 GROUP: Final = "waymaker_core_compiled"
 """Name of the shared library that holds the code; each module's own extension only finds its part there."""
@@ -52,9 +56,16 @@ def fingerprint(optimization: str = OPTIMIZATION) -> str:
     return parts.hexdigest()
 
 
+def existing(target: Path) -> Path | None:
+    """Return the folder of an up-to-date build, whatever its optimization; None where there is none."""
+    stamp = target / STAMP
+    said = stamp.read_text() if stamp.exists() else ""
+    return target / FOLDER if any(fingerprint(each) == said for each in OPTIMIZATIONS) else None
+
+
 def build(target: Path, optimization: str = OPTIMIZATION, jobs: int = 1) -> Path:
     """Build into a directory and return the folder to put on the path; nothing is done where it is up to date."""
-    out, work = target / "compiled-core", target / "work"
+    out, work = target / FOLDER, target / "work"
     stamp = target / STAMP
     wanted = fingerprint(optimization)
     if stamp.exists() and stamp.read_text() == wanted:
@@ -77,7 +88,10 @@ def _stage(work: Path, out: Path) -> list[str]:
             shutil.copyfile(CORE / path, copy)
         if is_compiled(path):
             copy = work / "core" / path
-            copy.write_text(write_out(copy.read_text()))
+            source = copy.read_text()
+            if wrong := misread(ast.parse(source)):
+                raise NotUnderstood(f"{path}: {'; '.join(wrong)}")
+            copy.write_text(write_out(source))
             staged.append(str(Path("core") / path))
     (work / "mypy.ini").write_text(_SETTINGS)
     return staged
