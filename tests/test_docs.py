@@ -76,6 +76,7 @@ def test_every_kind_of_frame_is_documented_with_its_number() -> None:
     kinds |= {frame.WATERMARK: "watermark", frame.SNAPSHOT: "snapshot", frame.TOMBSTONE: "tombstone"}
     kinds |= {frame.QUARANTINED: "quarantined", frame.FINISHED: "finished", frame.PROMISE: "promise", frame.CUT: "cut"}
     kinds |= {frame.COMMIT: "commit", frame.REPLICA: "replica", frame.ADOPT: "adopt", frame.RAFT_HARD: "raft hard"}
+    kinds |= {frame.DOUBT: "doubt"}
     assert documented == kinds
 
 

@@ -219,6 +219,7 @@ class ServerInfoResponse(_message.Message):
     LINK_PORT_FIELD_NUMBER: _builtins.int
     LINK_SOCKET_FIELD_NUMBER: _builtins.int
     LINK_ID_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The server's version."""
     node_id: _builtins.int
@@ -241,6 +242,10 @@ class ServerInfoResponse(_message.Message):
     def quarantined(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Streams whose data is damaged and not served."""
 
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberInfo]:
+        """The members of the cluster, this one included, as far as their addresses are known. Empty: there is no cluster."""
+
     def __init__(
         self,
         *,
@@ -256,11 +261,144 @@ class ServerInfoResponse(_message.Message):
         link_port: _builtins.int = ...,
         link_socket: _builtins.str = ...,
         link_id: _builtins.bytes = ...,
+        members: _abc.Iterable[Global___MemberInfo] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers", "directory_id", b"directory_id", "draining", b"draining", "link_id", b"link_id", "link_port", b"link_port", "link_socket", b"link_socket", "node_id", b"node_id", "quarantined", b"quarantined", "streams", b"streams", "sync", b"sync", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers", "directory_id", b"directory_id", "draining", b"draining", "link_id", b"link_id", "link_port", b"link_port", "link_socket", b"link_socket", "members", b"members", "node_id", b"node_id", "quarantined", b"quarantined", "streams", b"streams", "sync", b"sync", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServerInfoResponse: _TypeAlias = ServerInfoResponse  # noqa: Y015
+
+@_typing.final
+class MemberInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.int
+    address: _builtins.str
+    """HOST:PORT at which it serves clients."""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.int = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "node_id", b"node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberInfo: _TypeAlias = MemberInfo  # noqa: Y015
+
+@_typing.final
+class ClusterStatusRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterStatusRequest: _TypeAlias = ClusterStatusRequest  # noqa: Y015
+
+@_typing.final
+class ClusterStatusResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    CLUSTER_NAME_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    STREAMS_FIELD_NUMBER: _builtins.int
+    STREAMS_UNSERVED_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.int
+    """The member that answers."""
+    cluster_name: _builtins.str
+    leader: _builtins.int
+    """The member that leads the catalog. 0: this one knows of none."""
+    term: _builtins.int
+    """The newest term of the catalog's group that this member knows."""
+    streams: _builtins.int
+    streams_unserved: _builtins.int
+    """Streams that no member serves at the moment: their newest claim is not opened."""
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberStatus]: ...
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.int = ...,
+        cluster_name: _builtins.str = ...,
+        leader: _builtins.int = ...,
+        term: _builtins.int = ...,
+        streams: _builtins.int = ...,
+        streams_unserved: _builtins.int = ...,
+        members: _abc.Iterable[Global___MemberStatus] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_name", b"cluster_name", "leader", b"leader", "members", b"members", "node_id", b"node_id", "streams", b"streams", "streams_unserved", b"streams_unserved", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterStatusResponse: _TypeAlias = ClusterStatusResponse  # noqa: Y015
+
+@_typing.final
+class MemberStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    PEER_ADDRESS_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    REACHABLE_FIELD_NUMBER: _builtins.int
+    STREAMS_LED_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    IN_SYNC_FIELD_NUMBER: _builtins.int
+    LAGGING_FIELD_NUMBER: _builtins.int
+    LAG_RECORDS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.int
+    peer_address: _builtins.str
+    """HOST:PORT at which the member that answers reaches it."""
+    client_address: _builtins.str
+    """HOST:PORT at which clients reach it. Empty: not known."""
+    reachable: _builtins.bool
+    """True if it was heard lately. The member that answers always hears itself."""
+    streams_led: _builtins.int
+    """Streams whose primary it is."""
+    replicas: _builtins.int
+    """Streams of which it has a replica."""
+    in_sync: _builtins.int
+    """Its replicas of streams whose primary is the member that answers, by whether they have all that the primary has.
+    Of the others, `replicas - in_sync - lagging`, only their primaries know it.
+    """
+    lagging: _builtins.int
+    lag_records: _builtins.int
+    """The most records that one of the lagging ones lacks, as far as known."""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.int = ...,
+        peer_address: _builtins.str = ...,
+        client_address: _builtins.str = ...,
+        reachable: _builtins.bool = ...,
+        streams_led: _builtins.int = ...,
+        replicas: _builtins.int = ...,
+        in_sync: _builtins.int = ...,
+        lagging: _builtins.int = ...,
+        lag_records: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "in_sync", b"in_sync", "lag_records", b"lag_records", "lagging", b"lagging", "node_id", b"node_id", "peer_address", b"peer_address", "reachable", b"reachable", "replicas", b"replicas", "streams_led", b"streams_led"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberStatus: _TypeAlias = MemberStatus  # noqa: Y015

@@ -51,6 +51,11 @@ class WaymakerAdminServiceStub:
                 request_serializer=waymaker__proto_dot_admin__pb2.ServerInfoRequest.SerializeToString,
                 response_deserializer=waymaker__proto_dot_admin__pb2.ServerInfoResponse.FromString,
                 _registered_method=True)
+        self.ClusterStatus = channel.unary_unary(
+                '/waymaker.admin.WaymakerAdminService/ClusterStatus',
+                request_serializer=waymaker__proto_dot_admin__pb2.ClusterStatusRequest.SerializeToString,
+                response_deserializer=waymaker__proto_dot_admin__pb2.ClusterStatusResponse.FromString,
+                _registered_method=True)
         self.PreviewUpdate = channel.unary_unary(
                 '/waymaker.admin.WaymakerAdminService/PreviewUpdate',
                 request_serializer=waymaker__proto_dot_waymaker__streams__pb2.UpdateStreamRequest.SerializeToString,
@@ -88,6 +93,13 @@ class WaymakerAdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ClusterStatus(self, request, context):
+        """The cluster, as this member knows it. A server that is on its own answers without members.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PreviewUpdate(self, request, context):
         """What UpdateStream would answer to the same request, `pruned` included. Nothing changes.
         """
@@ -112,6 +124,11 @@ def add_WaymakerAdminServiceServicer_to_server(servicer, server):
                     servicer.ServerInfo,
                     request_deserializer=waymaker__proto_dot_admin__pb2.ServerInfoRequest.FromString,
                     response_serializer=waymaker__proto_dot_admin__pb2.ServerInfoResponse.SerializeToString,
+            ),
+            'ClusterStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClusterStatus,
+                    request_deserializer=waymaker__proto_dot_admin__pb2.ClusterStatusRequest.FromString,
+                    response_serializer=waymaker__proto_dot_admin__pb2.ClusterStatusResponse.SerializeToString,
             ),
             'PreviewUpdate': grpc.unary_unary_rpc_method_handler(
                     servicer.PreviewUpdate,
@@ -201,6 +218,33 @@ class WaymakerAdminService:
             '/waymaker.admin.WaymakerAdminService/ServerInfo',
             waymaker__proto_dot_admin__pb2.ServerInfoRequest.SerializeToString,
             waymaker__proto_dot_admin__pb2.ServerInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClusterStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/waymaker.admin.WaymakerAdminService/ClusterStatus',
+            waymaker__proto_dot_admin__pb2.ClusterStatusRequest.SerializeToString,
+            waymaker__proto_dot_admin__pb2.ClusterStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

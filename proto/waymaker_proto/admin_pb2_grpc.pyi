@@ -51,6 +51,8 @@ class WaymakerAdminServiceStub:
     """
     ServerInfo: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ServerInfoRequest, _admin_pb2.ServerInfoResponse]
     """What this server is."""
+    ClusterStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ClusterStatusRequest, _admin_pb2.ClusterStatusResponse]
+    """The cluster, as this member knows it. A server that is on its own answers without members."""
     PreviewUpdate: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.UpdateStreamRequest, _waymaker_streams_pb2.UpdateStreamResponse]
     """What UpdateStream would answer to the same request, `pruned` included. Nothing changes."""
 
@@ -72,6 +74,8 @@ class WaymakerAdminServiceAsyncStub(WaymakerAdminServiceStub):
     """
     ServerInfo: _aio.UnaryUnaryMultiCallable[_admin_pb2.ServerInfoRequest, _admin_pb2.ServerInfoResponse]  # type: ignore[assignment]
     """What this server is."""
+    ClusterStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.ClusterStatusRequest, _admin_pb2.ClusterStatusResponse]  # type: ignore[assignment]
+    """The cluster, as this member knows it. A server that is on its own answers without members."""
     PreviewUpdate: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.UpdateStreamRequest, _waymaker_streams_pb2.UpdateStreamResponse]  # type: ignore[assignment]
     """What UpdateStream would answer to the same request, `pruned` included. Nothing changes."""
 
@@ -108,6 +112,14 @@ class WaymakerAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ServerInfoResponse, _abc.Awaitable[_admin_pb2.ServerInfoResponse]]:
         """What this server is."""
+
+    @_abc_1.abstractmethod
+    def ClusterStatus(
+        self,
+        request: _admin_pb2.ClusterStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ClusterStatusResponse, _abc.Awaitable[_admin_pb2.ClusterStatusResponse]]:
+        """The cluster, as this member knows it. A server that is on its own answers without members."""
 
     @_abc_1.abstractmethod
     def PreviewUpdate(

@@ -26,6 +26,8 @@ A session, from the client's side:
      at once. A session that breaks says nothing about what was unanswered: it may have happened.
   6. A server that stops sends `closing`, answers and refuses what it reads, and ends the session with UNAVAILABLE
      and trailer wmkr-outcome. Where that says `not-applied`, nothing that is unanswered happened.
+  7. In a cluster, an item that another member serves is refused with `elsewhere`. The client opens a session there.
+     What speaks of one stream may be refused at any moment: its primary changes.
 
 Fields follow the contract's rules: numbers keep their meaning for ever.
 """
@@ -229,6 +231,7 @@ class Hello(_message.Message):
     CLIENT_FIELD_NUMBER: _builtins.int
     PRODUCER_ID_FIELD_NUMBER: _builtins.int
     PRODUCER_EPOCH_FIELD_NUMBER: _builtins.int
+    FOLLOWS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The newest version of this protocol that the client speaks. 1 is the only one today."""
     client: _builtins.str
@@ -239,6 +242,8 @@ class Hello(_message.Message):
     """
     producer_epoch: _builtins.int
     """How often the producer began anew. A client raises it with every session."""
+    follows: _builtins.bool
+    """The client follows `Refused.elsewhere`. Without it the refusal is UNAVAILABLE in words alone."""
     def __init__(
         self,
         *,
@@ -246,10 +251,11 @@ class Hello(_message.Message):
         client: _builtins.str = ...,
         producer_id: _builtins.int = ...,
         producer_epoch: _builtins.int = ...,
+        follows: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "producer_epoch", b"producer_epoch", "producer_id", b"producer_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "follows", b"follows", "producer_epoch", b"producer_epoch", "producer_id", b"producer_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,6 +275,8 @@ class Welcome(_message.Message):
     SUBSCRIPTIONS_MAX_FIELD_NUMBER: _builtins.int
     PRODUCER_SPANS_MAX_FIELD_NUMBER: _builtins.int
     KEY_BATCH_MAX_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version that the session speaks, at most the client's."""
     server: _builtins.str
@@ -290,6 +298,12 @@ class Welcome(_message.Message):
     """
     key_batch_max: _builtins.int
     """The most keys in one KeyBatch. 0: this server knows no key batches; keys are asked for with calls."""
+    node_id: _builtins.int
+    """The server's number in its cluster. 0: it has none."""
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClusterMember]:
+        """The members of the server's cluster, itself included, as far as it knows their addresses. Empty: it has no cluster."""
+
     def __init__(
         self,
         *,
@@ -303,14 +317,41 @@ class Welcome(_message.Message):
         subscriptions_max: _builtins.int = ...,
         producer_spans_max: _builtins.int = ...,
         key_batch_max: _builtins.int = ...,
+        members: _abc.Iterable[Global___ClusterMember] | None = ...,
+        node_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_batch_max", b"ack_batch_max", "frame_bytes_max", b"frame_bytes_max", "key_batch_max", b"key_batch_max", "message_bytes_max", b"message_bytes_max", "producer_spans_max", b"producer_spans_max", "publish_batch_max", b"publish_batch_max", "server", b"server", "subscriptions_max", b"subscriptions_max", "version", b"version", "window_bytes", b"window_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_batch_max", b"ack_batch_max", "frame_bytes_max", b"frame_bytes_max", "key_batch_max", b"key_batch_max", "members", b"members", "message_bytes_max", b"message_bytes_max", "node_id", b"node_id", "producer_spans_max", b"producer_spans_max", "publish_batch_max", b"publish_batch_max", "server", b"server", "subscriptions_max", b"subscriptions_max", "version", b"version", "window_bytes", b"window_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
+
+@_typing.final
+class ClusterMember(_message.Message):
+    """A member of a cluster, and the address at which it serves clients."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.int
+    address: _builtins.str
+    """HOST:PORT of gRPC."""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.int = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "node_id", b"node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterMember: _TypeAlias = ClusterMember  # noqa: Y015
 
 @_typing.final
 class Closing(_message.Message):
@@ -342,6 +383,7 @@ class Refused(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
+    ELSEWHERE_FIELD_NUMBER: _builtins.int
     status: _builtins.int
     """gRPC's number."""
     message: _builtins.str
@@ -349,6 +391,10 @@ class Refused(_message.Message):
     """Trailer wmkr-outcome: `not-applied`, `unknown`, or empty."""
     code: _builtins.str
     """Trailer wmkr-code: a result code, or empty."""
+    @_builtins.property
+    def elsewhere(self) -> Global___Elsewhere:
+        """Another member serves this: nothing was done here, and there it may be. Only where `Hello.follows`."""
+
     def __init__(
         self,
         *,
@@ -356,14 +402,46 @@ class Refused(_message.Message):
         message: _builtins.str = ...,
         outcome: _builtins.str = ...,
         code: _builtins.str = ...,
+        elsewhere: Global___Elsewhere | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_elsewhere", b"_elsewhere", "elsewhere", b"elsewhere"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_elsewhere", b"_elsewhere", "code", b"code", "elsewhere", b"elsewhere", "message", b"message", "outcome", b"outcome", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__elsewhere: _TypeAlias = _typing.Literal["elsewhere"]  # noqa: Y015
+    _WhichOneofArgType__elsewhere: _TypeAlias = _typing.Literal["_elsewhere", b"_elsewhere"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__elsewhere) -> _WhichOneofReturnType__elsewhere | None: ...
+
+Global___Refused: _TypeAlias = Refused  # noqa: Y015
+
+@_typing.final
+class Elsewhere(_message.Message):
+    """The member of the cluster that serves what was refused here."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.int
+    address: _builtins.str
+    """HOST:PORT of gRPC; empty where the server does not know it."""
+    epoch: _builtins.int
+    """The epoch in which it leads, as far as known: a greater one is newer."""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.int = ...,
+        address: _builtins.str = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "outcome", b"outcome", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "epoch", b"epoch", "node_id", b"node_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Refused: _TypeAlias = Refused  # noqa: Y015
+Global___Elsewhere: _TypeAlias = Elsewhere  # noqa: Y015
 
 @_typing.final
 class Call(_message.Message):
@@ -495,11 +573,15 @@ class PublishBatch(_message.Message):
     EXPECTED_LAST_SEQ_FIELD_NUMBER: _builtins.int
     NUMBERS_FIELD_NUMBER: _builtins.int
     RESENT_FIELD_NUMBER: _builtins.int
+    PRODUCER_EPOCH_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     stream: _builtins.str
     resent: _builtins.bool
-    """Some of the messages may have been sent before.
-    Number 11 is kept.
+    """Some of the messages may have been sent before."""
+    producer_epoch: _builtins.int
+    """Number 11 is kept.
+    The producer's epoch for these messages where it is above that of `hello`: the stream was reached over another
+    session meanwhile.
     """
     @_builtins.property
     def subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -545,10 +627,11 @@ class PublishBatch(_message.Message):
         expected_last_seq: _abc.Iterable[_builtins.int] | None = ...,
         numbers: _abc.Iterable[_builtins.int] | None = ...,
         resent: _builtins.bool = ...,
+        producer_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_last_seq", b"expected_last_seq", "headers", b"headers", "id", b"id", "numbers", b"numbers", "payloads", b"payloads", "resent", b"resent", "stream", b"stream", "subject_index", b"subject_index", "subjects", b"subjects", "ts_ms", b"ts_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_last_seq", b"expected_last_seq", "headers", b"headers", "id", b"id", "numbers", b"numbers", "payloads", b"payloads", "producer_epoch", b"producer_epoch", "resent", b"resent", "stream", b"stream", "subject_index", b"subject_index", "subjects", b"subjects", "ts_ms", b"ts_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

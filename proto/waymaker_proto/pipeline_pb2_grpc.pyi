@@ -26,6 +26,8 @@ A session, from the client's side:
      at once. A session that breaks says nothing about what was unanswered: it may have happened.
   6. A server that stops sends `closing`, answers and refuses what it reads, and ends the session with UNAVAILABLE
      and trailer wmkr-outcome. Where that says `not-applied`, nothing that is unanswered happened.
+  7. In a cluster, an item that another member serves is refused with `elsewhere`. The client opens a session there.
+     What speaks of one stream may be refused at any moment: its primary changes.
 
 Fields follow the contract's rules: numbers keep their meaning for ever.
 """

@@ -78,10 +78,13 @@ if TYPE_CHECKING:
     from waymaker.client.sync import SyncSubscription as SyncSubscription
     from waymaker.client.sync_objects import SyncObjectStore as SyncObjectStore
     from waymaker.client.tls.tls import TLS as TLS
+    from waymaker.client.values import AuthorityOverride as AuthorityOverride
     from waymaker.client.values import BackupSummary as BackupSummary
+    from waymaker.client.values import ClusterStreams as ClusterStreams
     from waymaker.client.values import ConsumerConfig as ConsumerConfig
     from waymaker.client.values import ConsumerInfo as ConsumerInfo
     from waymaker.client.values import DeliveryPolicy as DeliveryPolicy
+    from waymaker.client.values import NodeStreams as NodeStreams
     from waymaker.client.values import ObjectEntry as ObjectEntry
     from waymaker.client.values import ObjectInfo as ObjectInfo
     from waymaker.client.values import ObjectRevision as ObjectRevision
@@ -112,7 +115,8 @@ _NAMES = {
     "sync_objects": ("SyncObjectStore",),
     "tls.tls": ("TLS",),
     "values": (
-        "BackupSummary", "ConsumerConfig", "ConsumerInfo", "DeliveryPolicy", "ObjectEntry", "ObjectInfo", "ObjectRevision",
+        "AuthorityOverride", "BackupSummary", "ClusterStreams", "ConsumerConfig", "ConsumerInfo", "DeliveryPolicy",
+        "NodeStreams", "ObjectEntry", "ObjectInfo", "ObjectRevision",
         "OnDrop", "Outgoing", "RestoreReport", "RestoreResult", "Retention", "ServerInfo", "SourceConfig", "SourceStatus",
         "StreamConfig", "StreamInfo", "StreamUpdate", "SubjectTransform", "WatchEvent", "WatchKind",
     ),

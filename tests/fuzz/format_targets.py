@@ -11,7 +11,15 @@ from tests.fuzz.target import GOLDEN, Target
 from waymaker_core.catalog.catalog import Catalog
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import Limits
-from waymaker_core.model.records import AuthorityOpened, ClusterRecord, EpochRecord, MembersRecord, StreamClaimed
+from waymaker_core.model.records import (
+    AuthorityOpened,
+    ClusterRecord,
+    EpochRecord,
+    MembersRecord,
+    ReturnWished,
+    StreamPinned,
+    StreamsClaimed,
+)
 from waymaker_core.node.checkpoint.snapshots import encode_catalog
 from waymaker_core.node.startup.restoring import Restoring
 from waymaker_core.raft.members import Members, encode_members
@@ -79,7 +87,9 @@ def record_seeds() -> list[bytes]:
 def cluster_records() -> list[ClusterRecord]:
     """One record of each kind that only members of a cluster write."""
     group = encode_members(Members((1, 2, 3), (4,)))
-    return [MembersRecord(group), StreamClaimed(1, 2, [2, 3, 1]), AuthorityOpened(1, 1)]
+    claims = StreamsClaimed([1, 4], [2, 3], [[2, 3, 1], [3, 1]])
+    wishes: list[ClusterRecord] = [StreamPinned(1, True), ReturnWished(1, 3)]
+    return [MembersRecord(group), claims, AuthorityOpened([1, 4], [7, 9]), *wishes]
 
 
 def run_record(data: bytes) -> None:

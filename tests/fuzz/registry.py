@@ -13,6 +13,7 @@ from tests.fuzz import (
     kv_targets,
     layer_targets,
     object_targets,
+    peer_targets,
     raft_targets,
     request_targets,
     sketch_targets,
@@ -31,6 +32,7 @@ TARGETS: Final[dict[str, Target]] = {
         sketch_targets,
         object_targets,
         kv_targets,
+        peer_targets,
         transfer_targets,
         raft_targets,
     )

@@ -96,6 +96,7 @@ class FakeServer:
             version=1, server="fake", window_bytes=4 << 20, frame_bytes_max=18 << 20, publish_batch_max=65_536,
             ack_batch_max=65_536, message_bytes_max=16 << 20, subscriptions_max=1_000,
         )  # fmt: skip
+        self.cluster_status = admin.ClusterStatusResponse(node_id=1)
         self.hung = False
         """Takes everything and answers nothing."""
         self.hang_calls = False
@@ -500,6 +501,12 @@ class _Handlers(grpc.GenericRpcHandler):
             if self.server.link_port:
                 info.link_port, info.link_id = self.server.link_port, self.server.link_id
             return info.SerializeToString()
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    def ClusterStatus(self) -> Any:  # noqa: N802
+        async def answer(_: bytes, __: Any) -> bytes:
+            return self.server.cluster_status.SerializeToString()
 
         return grpc.unary_unary_rpc_method_handler(answer)
 

@@ -17,11 +17,13 @@ import grpc
 
 from waymaker.server.auth.tokens import Tokens
 from waymaker.server.config import Address, ServerConfig
-from waymaker.server.server import Listeners, Server
+from waymaker.server.server import Listeners, Members, Server
 from waymaker.storage.store import Bodies, JobResult
 from waymaker_core.api import requests as rq
+from waymaker_core.api.authorize import stream_of
 from waymaker_core.api.effects import Deliver, Effect, End, Event, EventKind, Halt, Job, Lane, Reply
 from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Unreadable
+from waymaker_core.cluster.effects import Elsewhere
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.disk_ops import Chunk, DiskFailure, SyncFile
 from waymaker_core.model.result_codes import (
@@ -124,24 +126,29 @@ class FakeNode:
         self.watchers: list[Token] = []
         self.answers: dict[type[Any], Callable[[Call], Answer | Refusal]] = {}
         self.mute = False
-        self.held: list[Effect] = []
+        self.held: list[Effect | Elsewhere] = []
         self.fail: Exception | None = None
         self.drain_at_once = True
+        self.elsewhere: dict[str, int] = {}
+        """The member that serves a stream; "": calls about none."""
         self.steps = 0
         self._paths = 0
 
     def next_deadline(self) -> int | None:
         return None
 
-    def step(self, now: Now, inputs: list[Input]) -> list[Effect]:
+    def step(self, now: Now, inputs: list[Input]) -> list[Effect | Elsewhere]:
         self.steps += 1
         if self.fail is not None:
             raise self.fail
-        effects: list[Effect] = []
+        effects: list[Effect | Elsewhere] = []
         for item in inputs:
             if isinstance(item, Call):
                 self.calls.append(item)
-                self._call(item, effects, now)
+                if (place := self.elsewhere.get(stream_of(item.request))) is not None:
+                    effects.append(Elsewhere(item.token, place, 7))
+                else:
+                    self._call(item, effects, now)
             elif isinstance(item, Credit):
                 subscription = self.subscriptions.get(item.token)
                 if subscription is not None:
@@ -163,13 +170,13 @@ class FakeNode:
             return []
         return effects
 
-    def release(self) -> list[Effect]:
+    def release(self) -> list[Effect | Elsewhere]:
         """Release what was kept back."""
         self.mute = False
         held, self.held = self.held, []
         return held
 
-    def _call(self, call: Call, effects: list[Effect], now: Now) -> None:
+    def _call(self, call: Call, effects: list[Effect | Elsewhere], now: Now) -> None:
         request = call.request
         if isinstance(request, rq.Subscribe):
             if request.stream not in self.streams:
@@ -245,7 +252,7 @@ class FakeNode:
         run = rq.Run(chunk, 0, lengths, start + 1, array("q", [1_000 + start + n for n in range(len(bodies))]), 1)
         return rq.Messages([run], len(bodies), chunk.length + OVERHEAD_BYTES * len(bodies))
 
-    def _deliver(self, effects: list[Effect]) -> None:
+    def _deliver(self, effects: list[Effect | Elsewhere]) -> None:
         for token, subscription in list(self.subscriptions.items()):
             while subscription.messages > 0 and subscription.bytes > 0:
                 count = min(subscription.messages, 16)
@@ -260,7 +267,7 @@ class FakeNode:
                 effects.append(End(token, "empty"))
                 del self.subscriptions[token]
 
-    def _drain(self, effects: list[Effect]) -> None:
+    def _drain(self, effects: list[Effect | Elsewhere]) -> None:
         for token in self.subscriptions:
             effects.append(End(token, "server_shutdown"))
         for token in self.watchers:
@@ -307,12 +314,14 @@ def fake_config(**settings: Any) -> ServerConfig:
 
 
 @asynccontextmanager
-async def serving(tokens: Tokens | None = None, **settings: Any):  # type: ignore[no-untyped-def]
+async def serving(  # type: ignore[no-untyped-def]
+    tokens: Tokens | None = None, members: Members | None = None, **settings: Any
+):
     """Run a server in this event loop for the length of a block."""
     config = fake_config(**settings)
     disk = FakeDisk()
     node = FakeNode(disk)
-    server = Server(config, Listeners(config), node, disk, tokens, "1.2.3")
+    server = Server(config, Listeners(config), node, disk, tokens, "1.2.3", members)
     await server.start()
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     async with grpc.aio.insecure_channel(str(server.listeners.address), options) as channel:

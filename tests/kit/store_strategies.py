@@ -31,11 +31,13 @@ from waymaker_core.model.records import (
     PruneRecord,
     PublishRecord,
     Record,
+    ReturnWished,
     SettingsRecord,
-    StreamClaimed,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
+    StreamPinned,
+    StreamsClaimed,
     StreamUpdated,
 )
 from waymaker_core.raft.members import Members, encode_members
@@ -128,12 +130,21 @@ def delivered_records(draw: st.DrawFn) -> DeliveredRecord:
 
 
 NODES = st.integers(1, (1 << 64) - 1)
+STREAM_IDS = st.lists(U64, min_size=1, max_size=5, unique=True).map(sorted)
 
 
 @st.composite
-def claims(draw: st.DrawFn) -> StreamClaimed:
-    nodes = draw(st.lists(NODES, min_size=1, max_size=5, unique=True))
-    return StreamClaimed(draw(U64), draw(st.sampled_from(nodes)), nodes)
+def claims(draw: st.DrawFn) -> StreamsClaimed:
+    sets = draw(st.lists(st.lists(NODES, min_size=1, max_size=5, unique=True), min_size=1, max_size=3))
+    stream_ids = draw(STREAM_IDS)
+    replicas = [draw(st.sampled_from(sets)) for _ in stream_ids]
+    return StreamsClaimed(stream_ids, [draw(st.sampled_from(nodes)) for nodes in replicas], replicas)
+
+
+@st.composite
+def openings(draw: st.DrawFn) -> AuthorityOpened:
+    stream_ids = draw(STREAM_IDS)
+    return AuthorityOpened(stream_ids, [draw(U64) for _ in stream_ids])
 
 
 @st.composite
@@ -172,7 +183,9 @@ def records() -> st.SearchStrategy[Record]:
         st.builds(EpochRecord, U64),
         st.builds(StreamUpdated, U64, STREAM_CONFIGS),
         st.builds(StreamOpened, U64, U64),
+        st.builds(StreamPinned, U64, st.booleans()),
+        st.builds(ReturnWished, U64, NODES),
         st.builds(MembersRecord, members().map(encode_members)),
         claims(),
-        st.builds(AuthorityOpened, U64, U64),
+        openings(),
     )

@@ -22,10 +22,13 @@ from pathlib import Path
 import pytest
 
 from tests.kit.real_server import answers, free_port
+from waymaker.cli.local_cluster import PORTS_APART
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 DEFAULT_ADDRESS = "127.0.0.1:7411"
+CLUSTER_PORT = 7421
+"""The first member's port in the README; those of the others follow at a distance."""
 START_S_MAX = 60
 BLOCK_S_MAX = 120
 
@@ -36,7 +39,15 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 
 def never_returns(block: str) -> bool:
-    return any(line.partition("#")[0].strip() == "make dev" for line in block.splitlines())
+    commands = [line.partition("#")[0].strip() for line in block.splitlines()]
+    return any(command == "make dev" or command.startswith("waymaker dev") for command in commands)
+
+
+def with_free_ports(block: str, first: int) -> str:
+    """The block with a cluster at other ports, as far apart as in the README."""
+    for place in range(3):
+        block = block.replace(f":{CLUSTER_PORT + PORTS_APART * place}", f":{first + PORTS_APART * place}")
+    return block
 
 
 def is_the_test_suite(block: str) -> bool:
@@ -49,7 +60,9 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "waymaker"
     folder.mkdir()
     for entry in ROOT.iterdir():
-        if entry.name not in {".venv", ".git", "waymaker-data"} and not entry.name.startswith(".bench-"):
+        if entry.name not in {".venv", ".git", "waymaker-data", "waymaker-cluster"} and not entry.name.startswith(
+            ".bench-"
+        ):
             (folder / entry.name).symlink_to(entry)
     environment = folder / ".venv"
     environment.mkdir()
@@ -73,8 +86,8 @@ class Terminals:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._port = free_port()
-        self.address = f"127.0.0.1:{self._port}"
+        self.port, self.cluster_port = free_port(), free_port()
+        self.address = f"127.0.0.1:{self.port}"
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("WAYMAKER_", "MAKE", "ARGS"))
         }
@@ -98,7 +111,7 @@ class Terminals:
         assert answer.returncode == 0, f"{command[-1]}\nended with {answer.returncode}:\n{answer.stdout}{answer.stderr}"
         return answer.stdout
 
-    def start(self, command: list[str]) -> None:
+    def start(self, command: list[str], port: int) -> None:
         """Starts what does not return, and waits until it answers."""
         process = subprocess.Popen(
             command, cwd=self._folder, env=self._environment, text=True, start_new_session=True,
@@ -108,7 +121,7 @@ class Terminals:
         deadline = time.monotonic() + START_S_MAX
         while time.monotonic() < deadline:
             assert process.poll() is None, f"{command[-1]}\nended:\n{process.stdout.read() if process.stdout else ''}"
-            if answers(self._port):
+            if answers(port):
                 return
             time.sleep(0.05)
         raise AssertionError(f"{command[-1]}\ndid not answer within {START_S_MAX} s")
@@ -129,13 +142,14 @@ class Terminals:
 @pytest.mark.process
 def test_the_commands_of_the_readme_work(terminals: Terminals) -> None:
     output = ""
-    for language, block in blocks(README.read_text()):
+    for language, written in blocks(README.read_text()):
+        block = with_free_ports(written, terminals.cluster_port)
         if language == "python":
             output += terminals.run([sys.executable, "-c", block.replace(DEFAULT_ADDRESS, terminals.address)])
         elif is_the_test_suite(block):
             terminals.run(["bash", "-ec", block.replace("make test", "make --dry-run test")])
         elif never_returns(block):
-            terminals.start(["bash", "-ec", block])
+            terminals.start(["bash", "-ec", block], terminals.port if block == written else terminals.cluster_port)
         else:
             output += terminals.run(["bash", "-ec", block])
     # What the node was given came back: the first and the last event of the example file.

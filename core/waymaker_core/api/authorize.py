@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
+from waymaker_core.api import authority_requests as authority
 from waymaker_core.api import cluster_requests as cluster
 from waymaker_core.api import collection_requests as cq
 from waymaker_core.api import kv_requests as kv
@@ -91,6 +92,12 @@ ACTIONS: dict[type[rq.Request], Action] = {
     kv.KvWatch: Action.READ,
     cluster.ClaimStream: Action.MANAGE,
     cluster.OpenAuthority: Action.MANAGE,
+    cluster.ClaimStreams: Action.MANAGE,
+    cluster.OpenAuthorities: Action.MANAGE,
+    authority.SetStreamPinned: Action.MANAGE,
+    authority.ClearStreamAuthority: Action.MANAGE,
+    authority.ListOverrides: Action.READ,
+    authority.GetClusterStats: Action.READ,
 }
 """Every request's action; a request that is missing here is a bug that a test finds."""
 
@@ -107,7 +114,9 @@ def stream_of(request: rq.Request) -> str:
             return request.name
         case rq.WatchStreams() | rq.ListStreams() | rq.GetStreamSources() | rq.ImportBatch() | rq.ImportEnd():
             return ""
-        case cluster.ClaimStream() | cluster.OpenAuthority():
+        case cluster.ClaimStream() | cluster.OpenAuthority() | cluster.ClaimStreams() | cluster.OpenAuthorities():
+            return ""
+        case authority.ListOverrides() | authority.GetClusterStats():
             return ""
         case _:
             return request.stream

@@ -30,4 +30,24 @@ class OpenAuthority:
     epoch: int
 
 
-ClusterRequest = ClaimStream | OpenAuthority
+@dataclass(slots=True, eq=False)
+class ClaimStreams:
+    """Claim many streams, each as `ClaimStream` does, in few records. Those that cannot be claimed are left out.
+
+    So are those that find no room. Value: the epoch of each new claim, 0 where there is none (list[int]).
+    """
+
+    claims: Sequence[ClaimStream]
+
+
+@dataclass(slots=True, eq=False)
+class OpenAuthorities:
+    """Open many claims, each as `OpenAuthority` does, in few records. Those that cannot be opened are left out.
+
+    Value: how many openings were decided (int). One that was decided before is no new one.
+    """
+
+    openings: Sequence[OpenAuthority]
+
+
+ClusterRequest = ClaimStream | OpenAuthority | ClaimStreams | OpenAuthorities

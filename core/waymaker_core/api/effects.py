@@ -6,9 +6,11 @@ executor may perform it at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from waymaker_core.api.inputs import SentRecord
 from waymaker_core.api.requests import Messages
 from waymaker_core.model.disk_ops import DiskOp
 from waymaker_core.model.result_codes import Answer, Refusal
@@ -124,6 +126,16 @@ class TransferEnded:
     problem: str
 
 
+@dataclass(slots=True, eq=False)
+class RecordsRead:
+    """Records of a log from a position on, in order, for a reader. None: they are not in the journal any more."""
+
+    stream_id: int
+    reader: int
+    first: int
+    records: Sequence[SentRecord] | None
+
+
 class EventKind(Enum):
     """The changes that a watcher is notified of; values are the contract's."""
 
@@ -132,11 +144,15 @@ class EventKind(Enum):
     STREAM_UPDATED = 3
     CONSUMER_CREATED = 4
     CONSUMER_DELETED = 5
+    AUTHORITY_CHANGED = 6
 
 
 @dataclass(slots=True, eq=False)
 class Event:
-    """One change for a watcher, within its credit. `lagged` counts the events it missed before this one."""
+    """One change for a watcher, within its credit. `lagged` counts the events it missed before this one.
+
+    `claimant` and `fence_epoch`: the override that holds from now on, where the change is one of authority; 0: there is none.
+    """
 
     token: Token
     kind: EventKind
@@ -144,6 +160,8 @@ class Event:
     consumer: str
     wall_ms: int
     lagged: int
+    claimant: int = 0
+    fence_epoch: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -184,6 +202,7 @@ Effect = (
     | SnapshotPiece
     | PieceStored
     | TransferEnded
+    | RecordsRead
     | Event
     | End
     | Log

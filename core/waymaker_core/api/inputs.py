@@ -122,6 +122,16 @@ class Lead:
     epoch: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class PrepareMove:
+    """Another node is about to lead a stream that this one leads, by a planned move: its readers end as `moved`.
+
+    Their deliveries are logged, so that the other node goes on with them. The driver admits no calls meanwhile.
+    """
+
+    stream_id: int
+
+
 class SentRecord(NamedTuple):
     """A record as its log holds it on another node: kind, version and meta of its frame, and the stored bodies."""
 
@@ -179,6 +189,18 @@ class KeepVote:
 
 
 @dataclass(slots=True, eq=False)
+class KeepDoubts:
+    """This node may have forgotten something: rows of a stream, the claim up to which, and 0; none is in doubt up to 0.
+
+    The row of the catalog has a term, and 1 while streams are to be learnt that are in doubt. It is the last one. Answered by
+    `Kept` or `Declined`.
+    """
+
+    ask: int
+    doubts: Sequence[tuple[int, int, int]]
+
+
+@dataclass(slots=True, eq=False)
 class Enrol:
     """This replica counts since an epoch, and verified its whole log in another. Answered by `Kept` or `Declined`."""
 
@@ -230,6 +252,27 @@ class EndTransfer:
 
 
 @dataclass(slots=True, eq=False)
+class ReadRecords:
+    """Read applied records of a log from a position on, which are not in memory any more. Answered by `RecordsRead`.
+
+    `reader`: the node that they are for; what it needs of the journal is kept for a while, until `EndReading`. 0: nothing is.
+    """
+
+    stream_id: int
+    reader: int
+    first: int
+    bytes_max: int
+
+
+@dataclass(slots=True, eq=False)
+class EndReading:
+    """A node needs no records of the journal any more."""
+
+    stream_id: int
+    reader: int
+
+
+@dataclass(slots=True, eq=False)
 class Drain:
     """Shut down: admit nothing new, end subscriptions (`End` with `server_shutdown`), sync what is admitted, `Halt`."""
 
@@ -246,15 +289,19 @@ Input = (
     | Confirmed
     | StepDown
     | Lead
+    | PrepareMove
     | Append
     | Cut
     | Promise
     | KeepVote
+    | KeepDoubts
     | Enrol
     | SendSnapshot
     | NextPiece
     | ReceiveSnapshot
     | PieceArrived
     | EndTransfer
+    | ReadRecords
+    | EndReading
     | Drain
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
 
+from waymaker_core.api.authority_requests import AuthorityRequest, StreamAuthority
 from waymaker_core.api.cluster_requests import ClusterRequest
 from waymaker_core.api.collection_requests import CollectionRequest
 from waymaker_core.api.kv_requests import KvRequest
@@ -177,6 +178,7 @@ class StreamInfo:
     created_ms: int
     notice: str
     sources: list[SourceStatus] = field(default_factory=list)
+    authority: StreamAuthority = field(default_factory=StreamAuthority)
 
 
 @dataclass(slots=True, eq=False)
@@ -490,5 +492,5 @@ Request = (
     | CreateStream | DeleteStream | GetStreamInfo | ListStreams | GetStreamSources | UpdateStream
     | CreateConsumer | DeleteConsumer | ListConsumers | GetConsumerInfo
     | ExportStream | ImportBegin | ImportBatch | ImportEnd | ObjectRequest
-    | CollectionRequest | SketchRequest | KvRequest | ClusterRequest
+    | CollectionRequest | SketchRequest | KvRequest | ClusterRequest | AuthorityRequest
 )  # fmt: skip

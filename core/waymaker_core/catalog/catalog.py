@@ -16,6 +16,7 @@ from sortedcontainers import SortedDict
 from waymaker_core.api.requests import ENTRY_OVERHEAD_BYTES, Page
 from waymaker_core.catalog.authority import Authority
 from waymaker_core.catalog.group_history import GroupHistory
+from waymaker_core.catalog.placement_wishes import PlacementWishes
 from waymaker_core.catalog.source_cycles import refuse_cycle
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import Limits
@@ -25,10 +26,12 @@ from waymaker_core.model.records import (
     ClusterRecord,
     EpochRecord,
     MembersRecord,
-    StreamClaimed,
+    ReturnWished,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
+    StreamPinned,
+    StreamsClaimed,
     StreamUpdated,
 )
 from waymaker_core.model.result_codes import ALREADY_EXISTS, CodeError, resource_exhausted
@@ -80,6 +83,8 @@ class Catalog:
         """Account and settings of streams that are to copy from others, and whose creation is staged."""
         self.authority = Authority()
         """The nodes that lead and hold streams, in a cluster."""
+        self.wishes = PlacementWishes()
+        """The streams that operators pinned, and those that are to return."""
         self.group = GroupHistory()
         """The terms of the catalog's own log, and the nodes that hold it, in a cluster."""
 
@@ -198,6 +203,7 @@ class Catalog:
             entry = CatalogEntry(
                 stream_id, account, record.config, record.created_ms, record.importing, record.last_seq
             )
+            self.wishes.inherit(StreamId(record.replaces), stream_id)
             self._delete(StreamId(record.replaces))
             assert entry.key() not in self._names, "two streams of one name"
             self.entries[stream_id] = entry
@@ -221,23 +227,30 @@ class Catalog:
             known.importing = False
             known.last_seq = record.last_seq
 
-    def apply_cluster(self, record: ClusterRecord | EpochRecord, position: int) -> StreamId | None:
-        """Apply a committed record that only members of a cluster write; return the stream whose `Conf` it changes.
+    def apply_cluster(self, record: ClusterRecord | EpochRecord, position: int) -> list[StreamId]:
+        """Apply a committed record of a cluster, or a pin; return the streams whose `Conf` it changes.
 
-        A claim, or an opening, of an unknown stream changes nothing.
+        A claim, an opening, or a wish for an unknown stream changes nothing.
         """
         if isinstance(record, EpochRecord):
             self.group.begin_term(record.epoch, position)
         elif isinstance(record, MembersRecord):
+            first = self.group.members[-1].position == 0
             self.group.set_members(position, record.data)
-        elif StreamId(record.stream_id) in self.entries:
-            if isinstance(record, StreamClaimed):
-                self.authority.apply_claim(record, position)
-                return StreamId(record.stream_id)
+            if first:
+                self.authority.name_directories(self.group.directory_of)
+        elif isinstance(record, StreamsClaimed):
+            changed = self.authority.apply_claims(record, position, self.entries, self.group.directory_of)
+            for stream_id in changed:
+                self.wishes.note_primary(stream_id, self.authority.confs[stream_id].newest.primary)
+            return changed
+        elif isinstance(record, StreamPinned | ReturnWished):
+            if StreamId(record.stream_id) in self.entries:
+                self.wishes.apply_wish(record)
+        else:
             assert isinstance(record, AuthorityOpened)
-            if self.authority.apply_opening(record):
-                return StreamId(record.stream_id)
-        return None
+            return self.authority.apply_openings(record)
+        return []
 
     def _delete(self, stream_id: StreamId) -> None:
         """Remove a stream, if there is one of this id."""
@@ -246,6 +259,7 @@ class Catalog:
             del self._names[known.key()]
             self._sourcing.pop(stream_id, None)
             self.authority.forget_claims(stream_id)
+            self.wishes.forget_wishes(stream_id)
 
     def import_ended(self, stream_id: StreamId) -> None:
         """Note that a stream's log says that its restore is complete."""
@@ -268,3 +282,6 @@ class Catalog:
             assert self._names[entry.key()] is entry
         assert all(in_flight > 0 for _, in_flight in self._staged.values())
         assert all(stream_id in self.entries for stream_id in self.authority.confs), "claims of a stream that is none"
+        assert all(stream_id in self.entries for stream_id in (*self.wishes.pinned, *self.wishes.returning)), (
+            "wishes for none"
+        )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from waymaker_core.raft.members import Members, decode_members
+
 UNKNOWN: Final = -1
 """The term of a record that is older than all that is remembered."""
 
@@ -30,6 +32,7 @@ class GroupHistory:
         self.terms: list[tuple[int, int]] = [(0, 0)]
         """(term, position of its first record)."""
         self.members: list[GroupMembers] = [NO_GROUP]
+        self._decoded: tuple[bytes, Members] = b"", Members()
 
     @property
     def last_term(self) -> int:
@@ -45,6 +48,16 @@ class GroupHistory:
     def set_members(self, position: int, data: bytes) -> None:
         """Note the members that are in force from a position on."""
         self.members.append(GroupMembers(position, data))
+
+    def directory_of(self, node: int) -> int:
+        """Return the directory with which a node counts by the last members; 0 for any."""
+        data = self.members[-1].data
+        if data != self._decoded[0]:
+            try:
+                self._decoded = data, decode_members(data)
+            except ValueError:
+                self._decoded = data, Members()
+        return self._decoded[1].directory_of(node)
 
     def term_of(self, position: int) -> int:
         """Return the term of a record; `UNKNOWN` where it is older than all that is remembered."""

@@ -9,14 +9,16 @@ from what it has kept, as a start reads it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 import cbor2
 
 from waymaker_core.api.inputs import Append, Confirmed, Cut, KeepVote, Lead, Replicated, SentRecord, StepDown
 from waymaker_core.api.inputs import Input as NodeInput
-from waymaker_core.model.records import EpochRecord, MembersRecord
+from waymaker_core.cluster.founding import Condition
+from waymaker_core.cluster.peer_messages import OfGroup
+from waymaker_core.model.records import EpochRecord, MembersRecord, StreamsClaimed
 from waymaker_core.model.types import CATALOG
 from waymaker_core.node.node import Node
 from waymaker_core.raft.effects import (
@@ -33,11 +35,23 @@ from waymaker_core.raft.effects import (
     SnapshotWanted,
     Write,
 )
-from waymaker_core.raft.entries import Durable, Entry, EntryKind, SnapshotMeta
-from waymaker_core.raft.inputs import Applied, Propose, Read, Received, Saved, SnapshotLost, SnapshotTaken
+from waymaker_core.raft.entries import NO_MEMBERS, Durable, Entry, EntryKind, SnapshotMeta
+from waymaker_core.raft.inputs import (
+    Applied,
+    DiskRecovered,
+    DiskStalled,
+    Propose,
+    ProposeChange,
+    Read,
+    Received,
+    Saved,
+    SnapshotLost,
+    SnapshotTaken,
+    Transfer,
+)
 from waymaker_core.raft.inputs import Input as RaftInput
-from waymaker_core.raft.members import Members, decode_members, encode_members
-from waymaker_core.raft.messages import Message, SnapshotRequest
+from waymaker_core.raft.members import Change, Members, decode_members, encode_members
+from waymaker_core.raft.messages import AppendRefused, AppendResponse, Message, SnapshotRequest, VoteResponse
 from waymaker_core.raft.raft import Raft
 from waymaker_core.raft.settings import RaftSettings
 from waymaker_core.storage import record_codec
@@ -47,30 +61,64 @@ RETRY_MS: Final = 200
 ALL_BYTES: Final = 1 << 40
 _FIRST: Final = -1
 """The members that a group begins with."""
+_END_TOKENS: Final = 1 << 61
+"""Tokens of reads for the end of the catalog; those of the node's questions are smaller."""
 _UNPROPOSED: Final = -2
 """The cut of what a leader decided and did not propose."""
+
+
+class GroupView(NamedTuple):
+    """The group as one member knows it. `members_version`: term and index of the entry that names the members.
+
+    `directory`: the one of this member.
+    """
+
+    members: Members
+    members_version: tuple[int, int]
+    directory: int
+    doubtful: bool
+    term_at: Callable[[int], int]
 
 
 class CatalogGroup:
     """The member of the group on this node. `out` and `node_inputs` are what it wants sent, and done by the node."""
 
     def __init__(
-        self, node: Node, voters: tuple[int, ...], settings: RaftSettings, seed: int, take_ask: Callable[[], int]
+        self, node: Node, directory: int, settings: RaftSettings, seed: int, take_ask: Callable[[], int]
     ) -> None:  # fmt: skip
         self._node = node
+        self._directory = directory
         self._settings = settings
         self._seed = seed
         self._take_ask = take_ask
-        self._voters = Members(tuple(sorted(voters)))
         self._raft: Raft | None = None
+        self._is_founding = False
+        self._founded: Durable | None = None
+        """The log with which this member founded the group, until it begins."""
+        self._is_single: bool | None = None
+        """True if the directory holds the data of a single node, and no group; None before it was read."""
         self._read_at = 0
         self._open: dict[int, int] = {}
         """By number that the node will answer: the write that waits for it, or one of the two below."""
         self._writes: deque[tuple[int, int]] = deque()
         """Writes in order: number, and position that the node, as the leader, has to have made durable."""
+        self._cuts: dict[int, int] = {}
+        """By number: the position of a cut at the end of leading, as long as it is not answered."""
         self._durable = 0
         """The position up to which the node, as the leader, has its records durable."""
         self._leads = False
+        self._was_doubtful = False
+        self._ends: dict[int, tuple[int, int]] = {}
+        """By token of a read: the member that asks for the end of the catalog, and its number."""
+        self._asked_ends = 0
+        self.ends: list[tuple[int, int, int]] = []
+        """Answers to such questions: member, number, position."""
+        self.lacking: list[int] = []
+        """Members that lacked records of the catalog that are not in memory any more."""
+
+        self._last_leader = 0
+        self.leader_changes = 0
+        """The leaders that this member has seen begin."""
         self.out: list[Message] = []
         self.node_inputs: list[NodeInput] = []
 
@@ -91,53 +139,152 @@ class CatalogGroup:
         """Return the newest term that this member knows."""
         return 0 if self._raft is None else self._raft.term
 
+    @property
+    def condition(self) -> Condition:
+        """Return how the directory stands to a group."""
+        raft = self._raft
+        if raft is None:
+            return Condition.SINGLE if self._is_single else Condition.UNREAD
+        return Condition.GROUPED if raft.term > 0 or raft.members.voters else Condition.EMPTY
+
+    @property
+    def admits_replicas(self) -> bool:
+        """Return True if streams here are those of the group, or none: those of a single node may have the same numbers."""
+        return self._is_single is False
+
     def next_deadline(self) -> int:
         """Return the moment, in milliseconds, at which to step if nothing happens before."""
         return self._read_at if self._raft is None else self._raft.next_deadline()
 
     # ------------------------------------------------------------------ steps
 
-    def step(self, now: int, messages: list[Message]) -> None:
+    def step(self, now: int, messages: list[OfGroup]) -> None:
         """Take messages, and do what is due."""
         if self._raft is None:
             if now >= self._read_at and not self._open:
                 self._begin(now)
             return
-        self._run(now, [Received(each) for each in messages])
+        self._run(now, [Received(each.message, each.doubtful) for each in messages if self._counts(each)])
+
+    def _counts(self, of: OfGroup) -> bool:
+        """Return False for the answer of a node whose directory is not the one that counts: it has forgotten others."""
+        raft = self._raft
+        assert raft is not None
+        if not isinstance(of.message, VoteResponse | AppendResponse | AppendRefused):
+            return True
+        return raft.members.directory_of(of.message.sender) in (0, of.directory)
 
     def _begin(self, now: int) -> None:
-        """Begin with what the node has; a new node first keeps the members that its group begins with."""
+        """Begin with what the node has. Data of a single node belong to no group before this member founds one."""
         node = self._node
         figures = next(node.log_figures())
-        if figures.end == 0:
-            record = MembersRecord(encode_members(self._voters))
-            self._ask(_FIRST, Append(self._take_ask(), CATALOG, 1, [_sent(record)]))
-            self._read_at = now
+        durable, self._founded = self._founded or self._found(figures.applied, figures.end), None
+        grouped = durable.hard.term > 0 or durable.snapshot.members.voters
+        if figures.end and not grouped and all(each.kind != EntryKind.MEMBERS for each in durable.entries):
+            self._is_single = True
+            self._read_at = now + RETRY_MS
             return
-        self._raft = Raft(
-            node.config.node_id, self._settings, self._seed, now, self._found(figures.applied, figures.end)
-        )
+        self._is_single = False
+        self._raft = Raft(node.config.node_id, self._settings, self._seed, now, durable, self._directory)
         self._run(now, [])
 
     def _found(self, applied: int, end: int) -> Durable:
         """Return what the node has of the group, from the first record that is in memory on."""
         node = self._node
         first = node.first_in_memory(CATALOG)
-        base = max(1, applied if first is None else min(first - 1, applied))
+        base = applied if first is None else min(first - 1, applied)
         members = node.catalog_members(base)
-        if node.epoch_at(CATALOG, base) < 0 or members is None or not members.position:
-            base, members = max(1, applied), node.catalog_members(applied) if applied else None
-        named = decode_members(members.data) if members is not None and members.position else self._voters
+        if base and (node.epoch_at(CATALOG, base) < 0 or members is None):
+            base, members = applied, node.catalog_members(applied)
+        named = decode_members(members.data) if base and members is not None and members.position else NO_MEMBERS
         records = node.sent_records(CATALOG, base + 1, ALL_BYTES) if base < end else []
         assert records is not None, "what is not applied is in memory"
-        term = node.epoch_at(CATALOG, base)
+        term = node.epoch_at(CATALOG, base) if base else 0
         snapshot = SnapshotMeta(base, term, named)
         entries = []
         for record in records:
             entry = _entry(record, term)
             term = entry.term
             entries.append(entry)
-        return Durable(node.raft_hard(), snapshot, tuple(entries))
+        return Durable(node.raft_hard(), snapshot, tuple(entries), node.doubt(CATALOG).until)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Return True while this member may have forgotten entries that it acknowledged."""
+        return self._raft is not None and self._raft.is_doubtful
+
+    def take_end_of_doubt(self) -> bool:
+        """Return True once, when the log here is known to lack nothing."""
+        raft = self._raft
+        if self._was_doubtful and raft is not None and not raft.is_doubtful:
+            self._was_doubtful = False
+            return True
+        return False
+
+    def ask_end(self, now: int, sender: int, number: int) -> None:
+        """Find a position, as the leader, up to which the catalog is committed now."""
+        if self._raft is not None and self._leads:
+            self._asked_ends += 1
+            token = _END_TOKENS + self._asked_ends
+            self._ends = {each: asked for each, asked in self._ends.items() if asked[0] != sender} | {
+                token: (sender, number)
+            }
+            self._run(now, [Read(token)])
+
+    # ------------------------------------------------------------------ members
+
+    def found(self, members: Members) -> None:
+        """Found the group: its first record names the members. Streams of a single node stay with it, by claims before that.
+
+        Members that cannot be sent the whole catalog could commit nothing. So they become learners, and this one goes on alone.
+        """
+        if self._is_founding or self._open or self.condition not in (Condition.EMPTY, Condition.SINGLE):
+            return
+        node = self._node
+        own = node.config.node_id
+        if not is_whole(node):
+            members = Members((own,), (), tuple(each for each in members.directories if each[0] == own))
+        records = [_sent(MembersRecord(encode_members(members)))]
+        if alone := sorted(node.unclaimed_streams()):
+            records.insert(0, _sent(StreamsClaimed(alone, [own] * len(alone), [[own]] * len(alone))))
+        # Read now: what is added may take the place of the first records in memory, and other members need all of them.
+        before = self._found(node.log_end(CATALOG), node.log_end(CATALOG))
+        self._founded = before._replace(entries=(*before.entries, *(_entry(each, 0) for each in records)))
+        self._raft, self._is_founding = None, True
+        self._ask(_FIRST, Append(self._take_ask(), CATALOG, node.log_end(CATALOG) + 1, records))
+
+    def change_members(self, now: int, changes: Iterable[Change]) -> None:
+        """Propose changes of the members, as the leader; the group takes one at a time.
+
+        The node must have decided nothing that is not proposed, and must be handed `node_inputs` before it decides more: the
+        record of the change has the position behind the last proposal.
+        """
+        raft = self._raft
+        if raft is None or not self._leads or raft.role != Role.LEADER or raft.members_index > raft.commit:
+            return
+        if self._node.log_end(CATALOG) == raft.last_index:
+            for change in changes:
+                self._run(now, [ProposeChange(0, change)])
+                if self._raft is not raft or self._node.log_end(CATALOG) != raft.last_index:
+                    return
+
+    def take_node_inputs(self) -> list[NodeInput]:
+        """Take what the node is to do."""
+        inputs, self.node_inputs = self.node_inputs, []
+        return inputs
+
+    def view(self) -> GroupView | None:
+        """Return the group as this member knows it; None while it has none."""
+        raft = self._raft
+        if raft is None:
+            return None
+        version = max(raft.term_at(raft.members_index), 0), raft.members_index
+        return GroupView(raft.members, version, self._directory, raft.is_doubtful, raft.term_at)
+
+    @property
+    def members(self) -> Members:
+        """Return the members in force."""
+        return NO_MEMBERS if self._raft is None else self._raft.members
 
     def _run(self, now: int, inputs: list[RaftInput]) -> None:
         while inputs and self._raft is not None:
@@ -152,11 +299,15 @@ class CatalogGroup:
             inputs += self._saved()
             if inputs:
                 self._run(now, inputs)
+        if self.leader not in (0, self._last_leader):
+            self._last_leader = self.leader
+            self.leader_changes += 1
 
     def _perform(self, now: int, effect: Effect, inputs: list[RaftInput]) -> None:
         if isinstance(effect, Send):
             if isinstance(effect.message, SnapshotRequest):
                 # It lacks records that are not in memory any more, and no snapshot of the catalog can be sent yet.
+                self.lacking.append(effect.message.to)
                 inputs.append(SnapshotLost(effect.message.to))
             else:
                 self.out.append(effect.message)
@@ -165,13 +316,18 @@ class CatalogGroup:
         elif isinstance(effect, Apply):
             last = effect.first + len(effect.entries) - 1
             self.node_inputs.append(Replicated(CATALOG, last))
+            self._was_doubtful = self._was_doubtful or (self._raft is not None and self._raft.is_doubtful)
             inputs.append(Applied(last))
         elif isinstance(effect, RoleChanged):
             raft = self._raft
             if self._leads and effect.role != Role.LEADER and raft is not None:
                 self._stop_leading(raft.last_index)
         elif isinstance(effect, Readable):
-            self.node_inputs += [Confirmed(CATALOG, token) for token in effect.tokens]
+            for token in effect.tokens:
+                if token in self._ends:
+                    self.ends.append((*self._ends.pop(token), effect.index))
+                else:
+                    self.node_inputs.append(Confirmed(CATALOG, token))
         elif isinstance(effect, SnapshotWanted):
             # What is applied is durable in the node's own files.
             inputs.append(SnapshotTaken(effect.snapshot.index))
@@ -202,7 +358,8 @@ class CatalogGroup:
                 self._append(write.number, at, [_record(entry)])
             elif not self._leads:
                 sent.append(_record(entry))
-            own = at if self._leads else 0
+            if self._leads and entry.kind != EntryKind.MEMBERS:
+                own = at  # a set of members is answered by `Kept`; the node says nothing of what it was sent
         self._append(write.number, write.first + len(write.entries) - len(sent), sent)
         self._writes.append((write.number, own))
 
@@ -226,10 +383,16 @@ class CatalogGroup:
         write = self._open.pop(ask, None)
         if write is None:
             return False
+        position = self._cuts.pop(ask, 0)
+        if kept:
+            # What stands before the cut is durable too; the node says nothing more of it, for it does not lead any more.
+            self._durable = max(self._durable, position)
+        if write == _FIRST:
+            self._is_founding = False
+            self._read_at = now
+            self._founded = self._founded if kept else None
         if not kept:
             self._begin_again(now)
-        elif write == _FIRST:
-            self.node_inputs.append(Replicated(CATALOG, 1))
         if self._raft is not None:
             self._run(now, self._saved())
         return True
@@ -248,7 +411,9 @@ class CatalogGroup:
         """Let the node step down. What it decided behind a position, and did not propose, was seen by no other member."""
         self._leads = False
         self.node_inputs.append(StepDown(CATALOG))
-        self._ask(_UNPROPOSED, Cut(self._take_ask(), CATALOG, position))
+        cut = Cut(self._take_ask(), CATALOG, position)
+        self._cuts[cut.ask] = position
+        self._ask(_UNPROPOSED, cut)
 
     def replicate(self, now: int, position: int) -> None:
         """Propose what the node has decided and made durable, as the leader."""
@@ -264,16 +429,31 @@ class CatalogGroup:
             inputs += [Propose(0, _data(record)) for record in wanted]
         self._run(now, inputs)
 
+    def hand_over(self, now: int) -> None:
+        """Let the member that has most of the log lead the catalog."""
+        if self._raft is not None:
+            self._run(now, [Transfer(0)])
+
+    def note_disk(self, now: int, *, stalled: bool) -> None:
+        """Say that the disk does not answer, or does so again: with a stalled one the member does not lead."""
+        if self._raft is not None:
+            self._run(now, [DiskStalled() if stalled else DiskRecovered()])
+
     def confirm(self, now: int, question: int) -> None:
         """Ask a majority whether this node still leads the catalog."""
         if self._raft is not None:
             self._run(now, [Read(question)])
 
 
+def is_whole(node: Node) -> bool:
+    """Return True if all records of the catalog are in memory, so that a member without any can be sent them."""
+    return node.first_in_memory(CATALOG) == 1
+
+
 # ---------------------------------------------------------------------- entries and records
 
 
-def _sent(record: EpochRecord | MembersRecord) -> SentRecord:
+def _sent(record: EpochRecord | MembersRecord | StreamsClaimed) -> SentRecord:
     return SentRecord(record.KIND, record_codec.version_of(record), record_codec.encode(record), b"")
 
 

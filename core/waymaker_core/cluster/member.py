@@ -10,23 +10,51 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Final
 
-from waymaker_core.api.cluster_requests import ClaimStream, OpenAuthority
-from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Replicate, Reply
-from waymaker_core.api.inputs import Call
+from waymaker_core.api.authority_requests import ClearStreamAuthority, ClusterStats, SetStreamPinned
+from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
+from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, RecordsRead, Replicate, Reply
+from waymaker_core.api.inputs import Call, Cancel, Drain, KeepDoubts
 from waymaker_core.api.inputs import Input as NodeInput
-from waymaker_core.cluster.catalog_group import CatalogGroup
+from waymaker_core.catalog.authority import Claim as CatalogClaim
+from waymaker_core.catalog.placement import hashed_order
+from waymaker_core.cluster.catalog_group import CatalogGroup, GroupView
+from waymaker_core.cluster.doubt import Doubts
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
+from waymaker_core.cluster.founding import Condition, Founding, directory_number
+from waymaker_core.cluster.leaving import Leaving, Stage
 from waymaker_core.cluster.liveness import Liveness
-from waymaker_core.cluster.peer_messages import Beat, ClaimWanted, OfReplica, OpenWanted, PeerMessage, decode, encode
+from waymaker_core.cluster.moves import IN_MOVE, Moves
+from waymaker_core.cluster.node_figures import NodeFigures, Sums
+from waymaker_core.cluster.peer_messages import (
+    Announcement,
+    Beat,
+    ClaimWanted,
+    EndAsked,
+    EndKnown,
+    MoveReady,
+    MoveWanted,
+    OfGroup,
+    OfReplica,
+    OpenWanted,
+    PeerMessage,
+    PlaceWanted,
+    Wish,
+    decode_frame,
+    frames_of,
+)
 from waymaker_core.cluster.replicas import Replicas
 from waymaker_core.cluster.settings import MemberSettings
+from waymaker_core.cluster.stalls import Stalls
+from waymaker_core.cluster.status import ClusterStatus, MemberStatus, add_streams
+from waymaker_core.cluster.sweep import Sweep
 from waymaker_core.model.disk_ops import DiskOp, OpResult
-from waymaker_core.model.result_codes import Outcome, Refusal, Status
+from waymaker_core.model.result_codes import NO_LEADER as NO_LEADER_CODE
+from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import ANYONE, CATALOG, Now, Token
 from waymaker_core.node import NodeConfig, open_node
+from waymaker_core.node.calls import OF_THIS_NODE
 from waymaker_core.node.node import Node
 from waymaker_core.raft.message_codec import CorruptMessage
-from waymaker_core.raft.messages import Message as RaftMessage
 
 MS: Final = 1_000_000
 ROUNDS_MAX: Final = 16
@@ -59,14 +87,33 @@ class Member:
         ms = now.mono_ns // MS
         config = node.config
         self._others = [each for each in config.members if each != config.node_id]
-        self._group = CatalogGroup(node, config.members, settings.raft, seed, self._take_ask)
-        self._replicas = Replicas(node, settings, self._take_ask)
+        directory = directory_number(node.directory_id)
+        self._founding = Founding(config.node_id, config.members, directory, settings.suspect_ms)
+        self._obstacle = ""
+        self._group = CatalogGroup(node, directory, settings.raft, seed, self._take_ask)
+        self._doubts = Doubts(node, seed, self._take_ask)
+        self._replicas = Replicas(node, settings, self._take_ask, self._doubts.is_torn)
         self._liveness = Liveness(config.node_id, settings, ms)
+        self._moves = Moves(node, self._replicas, settings)
+        self._sweep = Sweep(node, self._liveness, settings)
+        self._stalls = Stalls(node, self._replicas, settings)
+        self._leaving = Leaving(node, self._replicas, self._moves, self._liveness, settings)
+        self._figures = NodeFigures(node, self._liveness)
+        self._sums, self._sums_at = Sums(), ms
         self._beat_at = ms
         self._claim_at = ms
+        self._settled_members = -1
+        """The position of the members whose directories all newest claims name; -1 where that was not looked at."""
         self._effects: list[MemberEffect] = []
         self._left_over: list[NodeInput] = []
-        self._own_calls: list[NodeInput] = []
+        self._claims: dict[int, ClaimStream] = {}
+        """Claims that this member, as the leader of the catalog, is about to ask its node for, by stream."""
+        self._openings: dict[int, OpenAuthority] = {}
+        self._own_inputs: list[NodeInput] = []
+        self._held_drain: Drain | None = None
+        """The stop that was asked for, while there is something to give away."""
+        self._out: dict[int, list[PeerMessage]] = {}
+        """By other member: what is to leave at the end of this step."""
         self.contradictions = 0
         """Messages that could not be read."""
         for stream_id, _ in list(self._replicas.items()):
@@ -81,28 +128,41 @@ class Member:
     def step(self, now: Now, inputs: Sequence[Input]) -> list[MemberEffect]:
         """Process inputs in order, do what is due, and return the effects in order."""
         ms = now.mono_ns // MS
-        for_node, self._left_over = self._left_over, []
-        messages: list[RaftMessage] = []
+        left_over, self._left_over = self._left_over, []
+        for_node: list[NodeInput] = []
+        messages: list[OfGroup] = []
         for each in inputs:
             if isinstance(each, FromPeer):
                 self._received(ms, each, messages)
             elif isinstance(each, Call):
                 self._route(each, for_node)
+            elif isinstance(each, Cancel):
+                self._moves.held.withdraw(each.token)
+                for_node.append(each)
+            elif isinstance(each, Drain):
+                self._leaving.begin_to_leave(ms)
+                self._held_drain, self._beat_at = each, ms
             else:
                 for_node.append(each)
         self._beat(ms)
         self._group.step(ms, messages)
+        self._tend_members(ms, bool(left_over))
+        self._settle_doubts(ms)
+        # What the group asks for stands before anything that the node decides in this step.
+        for_node = left_over + self._group.take_node_inputs() + for_node
         self._replicas.step_due(ms)
         self._claim_for_the_silent(ms)
+        self._move(ms)
         for_node += self._take_node_inputs(ms)
         for _ in range(ROUNDS_MAX):
             for effect in self.node.step(now, for_node):
                 self._take(ms, effect)
+            self._moves.go_on(ms)
             for_node = self._take_node_inputs(ms)
             if not for_node:
                 break
         self._left_over = for_node
-        self._send()
+        self._send(ms)
         effects, self._effects = self._effects, []
         return effects
 
@@ -110,7 +170,13 @@ class Member:
         """Return the monotonic nanosecond at which `step` must be called at the latest, even without inputs."""
         if self._left_over:
             return 0
-        own = min(self._group.next_deadline(), self._replicas.next_deadline(), self._beat_at, self._claim_at) * MS
+        own_moves = min(self._moves.next_deadline(), self._leaving.next_deadline())
+        if self._group.is_led_here:
+            own_moves = min(own_moves, self._sweep.next_deadline())
+        group_at = min(self._group.next_deadline(), self._replicas.next_deadline())
+        own = min(group_at, self._beat_at, self._claim_at, own_moves) * MS
+        asks_at = self._doubts.next_deadline()
+        own = own if asks_at is None else min(own, asks_at * MS)
         node = self.node.next_deadline()
         return own if node is None else min(own, node)
 
@@ -120,42 +186,118 @@ class Member:
         return self._group.is_led_here
 
     @property
+    def leader(self) -> int:
+        """Return the member that leads the catalog as far as known, else 0."""
+        return self._group.leader
+
+    @property
+    def obstacle(self) -> str:
+        """Return why this member can neither found a group nor join one before an operator acts, or an empty text."""
+        return self._obstacle
+
+    def status(self, now: Now) -> ClusterStatus:
+        """Return the cluster as this member knows it. Costs a look at every stream."""
+        ms, group = now.mono_ns // MS, self._group
+        own = self.node.config.node_id
+        status = ClusterStatus(own, group.leader, group.term, group.leader_changes)
+        for node in sorted((own, *self._others)):
+            status.members.append(MemberStatus(node, self._liveness.was_heard(ms, node)))
+        add_streams(status, self._replicas)
+        return status
+
+    @property
     def replicas(self) -> Replicas:
         """Return the replicas of this member, to be read between steps."""
         return self._replicas
 
+    def view_of_group(self) -> GroupView | None:
+        """Return what this member knows of the catalog's group, to be read between steps; None while it has none."""
+        return self._group.view()
+
+    @property
+    def moves(self) -> Moves:
+        """Return the planned moves that this member makes, to be read between steps."""
+        return self._moves
+
+    @property
+    def is_leaving(self) -> bool:
+        """Return True from the moment on at which a stop was asked for."""
+        return self._leaving.stage is not Stage.STAYING
+
+    @property
+    def is_stalled(self) -> bool:
+        """Return True while this node's disk does not answer."""
+        return self._stalls.disk_stalled
+
     # ------------------------------------------------------------------ coming in
 
-    def _received(self, now: int, item: FromPeer, messages: list[RaftMessage]) -> None:
+    def _received(self, now: int, item: FromPeer, messages: list[OfGroup]) -> None:
         try:
-            message = decode(item.data)
+            frame = decode_frame(item.data)
         except CorruptMessage:
             self.contradictions += 1
             return
-        if isinstance(message, Beat):
-            self._liveness.beat(now, item.sender)
-        elif isinstance(message, OfReplica):
-            self._replicas.received(now, item.sender, message)
-        elif isinstance(message, ClaimWanted | OpenWanted):
-            self._grant(now, message)
-        else:
-            messages.append(message)
+        for message in frame:
+            if isinstance(message, OfReplica):
+                if self._group.admits_replicas:
+                    self._replicas.received(now, item.sender, message)
+            elif isinstance(message, Beat):
+                if not self._liveness.is_alive(now, item.sender):
+                    self._replicas.returned(now, item.sender)
+                self._liveness.beat(now, item.sender, leaving=message.leaving > 0, stalled=message.stalled > 0)
+                self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
+            elif isinstance(message, Announcement):
+                self._founding.heard(now, item.sender, message)
+            elif isinstance(message, EndAsked):
+                self._group.ask_end(now, item.sender, message.number)
+            elif isinstance(message, EndKnown):
+                self._doubts.end_known(message)
+            elif isinstance(message, MoveWanted):
+                self._move_wanted(now, item.sender, message)
+            elif isinstance(message, Wish):
+                if isinstance(message, MoveReady):
+                    self._moves.note_answer(item.sender, message)
+                self._grant(now, message, item.sender)
+            else:
+                messages.append(message)
 
     def _route(self, call: Call, for_node: list[NodeInput]) -> None:
         """Pass a call to the node, or answer it where another member leads what it is about."""
         own = self.node.config.node_id
+        if isinstance(call.request, OF_THIS_NODE):
+            for_node.append(call)
+            return
         log = self.node.log_of(call)
+        if self._moves.is_draining(log):
+            refusal = self._moves.hold_call(log, call)
+            if refusal is not None:
+                self._effects.append(Reply(call.token, refusal))
+            return
         conf = self.node.conf(log)
         if log == CATALOG or conf is None:
             leader, epoch = self._group.leader, self._group.term
         else:
             leader, epoch = conf.newest.primary, conf.newest.epoch
         if leader == own:
-            for_node.append(call)
+            refusal = self._refusal_for(log)
+            if refusal is None:
+                for_node.append(call)
+            else:
+                self._effects.append(Reply(call.token, refusal))
         elif leader:
             self._effects.append(Elsewhere(call.token, leader, epoch))
+        elif self._obstacle:
+            self._effects.append(Reply(call.token, Refusal(Status.UNAVAILABLE, self._obstacle, Outcome.NOT_APPLIED)))
+        elif isinstance(call.request, SetStreamPinned | ClearStreamAuthority):
+            self._effects.append(Reply(call.token, Answer(NO_LEADER_CODE, NO_LEADER.message)))
         else:
             self._effects.append(Reply(call.token, NO_LEADER))
+
+    def _refusal_for(self, log: int) -> Refusal | None:
+        """Return why no call about a log that is led here is admitted; None where calls are."""
+        if log == CATALOG and self._leaving.stage is Stage.HANDING_OVER:
+            return IN_MOVE
+        return self._stalls.refusal_for(log)
 
     # ------------------------------------------------------------------ the node's effects
 
@@ -163,7 +305,9 @@ class Member:
         """Pass an effect of the node on, or do what it asks of the cluster."""
         if isinstance(effect, Kept | Declined):
             kept = isinstance(effect, Kept)
-            if not self._group.take_answer(now, effect.ask, kept):
+            if self._doubts.take_answer(effect.ask, kept):
+                self._replicas.doubts_noted(now, self._doubts.in_doubt())
+            elif not self._group.take_answer(now, effect.ask, kept):
                 self._replicas.take_answer(now, effect.ask, kept)
         elif isinstance(effect, Replicate):
             if effect.stream_id == CATALOG:
@@ -175,67 +319,177 @@ class Member:
                 self._group.confirm(now, effect.question)
             else:
                 self._replicas.confirm(now, effect)
+        elif isinstance(effect, RecordsRead):
+            self._replicas.records_read(now, effect)
         elif isinstance(effect, ConfChanged):
             self._replicas.conf_changed(now, effect.stream_id)
         elif not (isinstance(effect, Reply) and effect.token >= OWN_TOKENS):
+            if isinstance(effect, Reply) and isinstance(effect.answer, Answer):
+                stats = effect.answer.value
+                if isinstance(stats, ClusterStats):
+                    self._figures.complete(now, stats)
             self._effects.append(effect)
 
     def _take_node_inputs(self, now: int) -> list[NodeInput]:
         group, replicas = self._group, self._replicas
         if group.is_led_here:
             wishes, replicas.wishes = replicas.wishes, []
-            for wish in wishes:
-                self._grant(now, wish)
-        inputs = group.node_inputs + replicas.node_inputs + self._own_calls
-        group.node_inputs, replicas.node_inputs, self._own_calls = [], [], []
+            ready, self._moves.wishes = self._moves.wishes, []
+            for wish in (*wishes, *ready):
+                self._grant(now, wish, self.node.config.node_id)
+        inputs = group.take_node_inputs() + replicas.node_inputs + self._moves.node_inputs + self._own_inputs
+        replicas.node_inputs, self._moves.node_inputs, self._own_inputs = [], [], []
+        if self._held_drain is not None and self._leaving.stage is Stage.LEFT:
+            inputs.append(self._held_drain)
+            self._held_drain = None
+        if self._claims:
+            inputs.append(self._own_call(ClaimStreams(list(self._claims.values()))))
+            self._claims = {}
+        if self._openings:
+            inputs.append(self._own_call(OpenAuthorities(list(self._openings.values()))))
+            self._openings = {}
+        released, self._moves.released = self._moves.released, []
+        for call in released:
+            self._route(call, inputs)
         return inputs
+
+    # ------------------------------------------------------------------ members
+
+    def _tend_members(self, now: int, busy: bool) -> None:
+        """Found the group where that is this member's part, or propose changes of its members, as its leader."""
+        group, founding = self._group, self._founding
+        condition = group.condition
+        if condition != Condition.GROUPED:
+            first = founding.first_members(now, condition)
+            if first is not None:
+                group.found(first)
+            self._say_obstacle(founding.obstacle(now, condition))
+        elif group.is_led_here and not busy:
+            group.change_members(now, founding.changes(now, group.members))
+
+    def _settle_doubts(self, now: int) -> None:
+        """Learn which claims this member may have forgotten, where its journal ended with a tear, and answer others that do."""
+        group, doubts, own = self._group, self._doubts, self.node.config.node_id
+        question = doubts.question(now)
+        if question is not None and group.leader == own:
+            group.ask_end(now, own, question.number)
+        elif question is not None and group.leader:
+            self._to(group.leader, question)
+        for node, number, position in group.ends:
+            if node == own:
+                doubts.end_known(EndKnown(number, position))
+            else:
+                self._to(node, EndKnown(number, position))
+        group.ends = []
+        notes = doubts.notes()
+        if notes is not None:
+            self._own_inputs.append(notes)
+        if group.take_end_of_doubt():
+            torn = self.node.doubt(CATALOG).torn
+            self._own_inputs.append(KeepDoubts(self._take_ask(), [(CATALOG, 0, torn)]))
+
+    def _say_obstacle(self, obstacle: str) -> None:
+        if obstacle != self._obstacle:
+            self._obstacle = obstacle
+            if obstacle:
+                self._effects.append(Log("error", "member_stays_out", {"reason": obstacle}))
 
     # ------------------------------------------------------------------ going out
 
     def _beat(self, now: int) -> None:
         if now >= self._beat_at:
             self._beat_at = now + self._settings.beat_ms
+            beat = self._own_beat(now)
             for node in self._others:
-                self._to(node, Beat())
+                self._to(node, beat)
+                if self._group.condition != Condition.UNREAD:
+                    self._to(node, self._founding.announcement(self._group.condition))
+
+    def _own_beat(self, now: int) -> Beat:
+        """Look at this node, and return what it says of itself."""
+        was_stalled = self._stalls.disk_stalled
+        self._stalls.look(now)
+        stalled, leaving = self._stalls.disk_stalled, self.is_leaving
+        if stalled != was_stalled:
+            self._group.note_disk(now, stalled=stalled)
+        if now >= self._sums_at:
+            self._sums, self._sums_at = self._figures.own_sums(), now + self._settings.figures_ms
+        self._liveness.beat(now, self.node.config.node_id, leaving, stalled)
+        return Beat(int(leaving), int(stalled), *self._sums)
 
     def _to(self, node: int, message: PeerMessage) -> None:
-        self._effects.append(ToPeer(node, Lane.LIVE, encode(message)))
+        self._out.setdefault(node, []).append(message)
 
-    def _send(self) -> None:
-        group, replicas = self._group, self._replicas
+    def _send(self, now: int) -> None:
+        """Send to each other member all that there is for it by now, in one frame."""
+        group, replicas, out = self._group, self._replicas, self._out
         for raft_message in group.out:
-            self._to(raft_message.to, raft_message)
+            self._to(raft_message.to, OfGroup(self._founding.directory, group.is_doubtful, raft_message))
         for node, message in replicas.out:
-            self._to(node, message)
-        for wish in replicas.wishes:
-            if group.leader:
-                self._to(group.leader, wish)
-        group.out, replicas.out, replicas.wishes = [], [], []
+            out.setdefault(node, []).append(message)
+        for node, question in self._moves.out:
+            out.setdefault(node, []).append(question)
+        self._moves.out = []
+        if group.leader and (replicas.wishes or self._moves.wishes):
+            out.setdefault(group.leader, []).extend([*replicas.wishes, *self._moves.wishes])
+        for node in group.lacking:
+            replicas.note_lacking(now, CATALOG, node)
+        group.out, group.lacking, replicas.out, replicas.wishes, self._out = [], [], [], [], {}
+        self._moves.wishes = []
+        for node, messages in out.items():
+            self._effects += [ToPeer(node, Lane.LIVE, frame) for frame in frames_of(messages)]
+        self._effects += replicas.logs
+        replicas.logs = []
 
     # ------------------------------------------------------------------ claims
 
-    def _grant(self, now: int, wish: ClaimWanted | OpenWanted) -> None:
+    def _grant(self, now: int, wish: Wish, sender: int) -> None:
         """Do what a primary wishes, as the leader of the catalog."""
         conf = self.node.conf(wish.stream_id)
         if not self._group.is_led_here or conf is None or conf.newest.epoch != wish.epoch:
             return
         if isinstance(wish, OpenWanted):
             if conf.opened.epoch != wish.epoch:
-                self._call(OpenAuthority(wish.stream_id, wish.epoch))
-        else:
+                self._openings[wish.stream_id] = OpenAuthority(wish.stream_id, wish.epoch)
+        elif isinstance(wish, ClaimWanted):
             self._claim(now, wish.stream_id, wish.primary)
+        elif isinstance(wish, MoveReady):
+            newest, is_well = conf.newest, self._liveness.is_well
+            wanted = self._sweep.wants(*wish) or not is_well(now, sender)
+            if wanted and sender == newest.primary and wish.to in newest.replicas and is_well(now, wish.to):
+                self._claims[wish.stream_id] = ClaimStream(wish.stream_id, wish.to, newest.replicas, newest.epoch)
+        else:
+            self._place(now, wish, conf.newest.primary)
+
+    def _place(self, now: int, wish: PlaceWanted, primary: int) -> None:
+        """Claim a stream for its primary on as many nodes as there should be, at once; or on the primary alone."""
+        config = self.node.config
+        nodes = [primary]
+        if wish.spread:
+            members = self._group.members.voters + self._group.members.learners
+            order = hashed_order(str(wish.stream_id), members)
+            others = [each for each in order if each != primary and self._liveness.is_alive(now, each)]
+            nodes += others[: config.replication_factor - 1]
+            if len(nodes) < min(config.replication_factor, len(members)):
+                return
+        self._claims[wish.stream_id] = ClaimStream(wish.stream_id, primary, nodes, wish.epoch)
 
     def _claim(self, now: int, stream_id: int, preferred: int = 0) -> None:
-        """Claim a stream anew for the first of its replicas that is alive; a certain one, then its primary, by preference."""
+        """Claim a stream anew for the first of its replicas that is alive; a certain one, then its primary, by preference.
+
+        Those that lost their directories since the last claim come last: they have nothing of the stream.
+        """
         conf = self.node.conf(stream_id)
         assert conf is not None
         newest = conf.newest
         first = preferred if preferred in newest.replicas else newest.primary
         at = newest.replicas.index(first)
-        for node in (*newest.replicas[at:], *newest.replicas[:at]):
-            if self._liveness.is_alive(now, node):
-                self._call(ClaimStream(stream_id, node, newest.replicas, newest.epoch))
-                return
+        lost, liveness = self._replaced_in(newest), self._liveness
+        order = (*newest.replicas[at:], *newest.replicas[:at])
+        alive = [node for node in order if liveness.is_alive(now, node)]
+        for node in sorted(alive, key=lambda each: (each in lost, not liveness.is_well(now, each))):
+            self._claims[stream_id] = ClaimStream(stream_id, node, newest.replicas, newest.epoch)
+            return
 
     def _claim_for_the_silent(self, now: int) -> None:
         """Claim the streams of silent primaries for others, once a while, as the leader of the catalog."""
@@ -244,11 +498,56 @@ class Member:
         self._claim_at = now + self._settings.wish_ms
         if not self._group.is_led_here:
             return
+        liveness = self._liveness
+        silent = {node for node in self._others if not liveness.is_alive(now, node)}
+        stalled = {node for node in (*self._others, self.node.config.node_id) if liveness.is_stalled(node)}
+        # Whether a directory has changed is looked at for all streams once, and again until none names an old one.
+        members = self.node.catalog_members()
+        version = 0 if members is None else members.position
+        moved = version != self._settled_members
+        if not silent and not stalled and not moved:
+            return
+        if moved and not any(self._replaced_in(conf.newest) for conf in self.node.confs()):
+            self._settled_members = version
         for stream_id, _ in list(self._replicas.items()):
             conf = self.node.conf(stream_id)
-            if conf is not None and not self._liveness.is_alive(now, conf.newest.primary):
+            if conf is None:
+                continue
+            newest = conf.newest
+            is_replaceable = newest.primary in stalled and any(liveness.is_well(now, node) for node in newest.replicas)
+            if newest.primary in silent or is_replaceable or (moved and self._replaced_in(newest)):
                 self._claim(now, stream_id)
 
-    def _call(self, request: ClaimStream | OpenAuthority) -> None:
+    def _replaced_in(self, claim: CatalogClaim) -> list[int]:
+        """Return the replicas of a claim whose directory is another one by now: they count only in a new claim."""
+        named = zip(claim.replicas, claim.directories or (0,) * len(claim.replicas), strict=True)
+        directory_of = self.node.directory_of
+        return [node for node, directory in named if directory_of(node) not in (0, directory)]
+
+    # ------------------------------------------------------------------ planned moves
+
+    def _move_wanted(self, now: int, sender: int, wanted: MoveWanted) -> None:
+        """Answer a primary that asks whether this node is there, or begin to move a stream that is led here."""
+        if wanted.to == self.node.config.node_id:
+            self._to(sender, MoveReady(*wanted))
+        else:
+            self._moves.begin_move(now, *wanted)
+
+    def _move(self, now: int) -> None:
+        """Take the next steps of planned moves, of the sweep, and of leaving."""
+        group, own = self._group, self.node.config.node_id
+        self._moves.go_on(now)
+        if not group.is_led_here:
+            self._sweep.forget_moves()
+        elif self._leaving.stage is Stage.STAYING and (asked := self._sweep.next_wish(now)) is not None:
+            primary, wanted = asked
+            if primary == own:
+                self._moves.begin_move(now, *wanted)
+            else:
+                self._to(primary, wanted)
+        if self._leaving.leave_on(now, group.is_led_here, group.leader):
+            group.hand_over(now)
+
+    def _own_call(self, request: ClaimStreams | OpenAuthorities) -> Call:
         self._tokens += 1
-        self._own_calls.append(Call(Token(OWN_TOKENS + self._tokens), ANYONE, request))
+        return Call(Token(OWN_TOKENS + self._tokens), ANYONE, request)

@@ -1,11 +1,17 @@
 """Messages between members: a heartbeat, a wish for the node that leads the catalog, and those of Raft and of replication.
 
-Bytes are a CBOR list of version, kind and fields. `decode` raises `CorruptMessage` alone, whatever the bytes are.
+All that one member has for another after a step leaves in one frame, in columns: a CBOR list of version and groups, its length
+before it in four bytes, and behind it the bodies of records, each of which is so copied once. A group is a list of a code, the
+ids of the streams, and one column for each field; a column of equal numbers is that number. Groups stand in order of codes, so
+that Raft, fences and acknowledgments never wait for records. Messages of one kind keep their order. `decode_frame` raises
+`CorruptMessage` alone, whatever the bytes are.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from struct import Struct
+from typing import Final, NamedTuple, cast
 
 import cbor2
 
@@ -32,12 +38,55 @@ from waymaker_core.replication.messages import Message as ReplicaMessage
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 
 VERSION: Final = 1
+_LENGTH: Final = Struct("<I")
 NUMBER_END: Final = 1 << 64
-_BEAT, _CLAIM, _OPEN, _RAFT, _REPLICA = range(1, 6)
+FRAME_BYTES_MAX: Final = 1 << 20
+"""Bytes of records from which on a frame takes no further message; a single message may have more."""
+_ANNOUNCEMENT, _BEAT, _RAFT, _CLAIM, _OPEN, _REPLICA = range(6)
+_PLACE, _END_ASKED, _END_KNOWN, _MOVE, _READY = range(32, 37)
+"""Rare ones, behind all others."""
 
 
 class Beat(NamedTuple):
-    """A member is there."""
+    """A member is there. It takes no streams while it is leaving, or while its disk is stalled.
+
+    The other fields are the sums of the streams that it leads.
+    """
+
+    leaving: int = 0
+    stalled: int = 0
+    streams: int = 0
+    messages: int = 0
+    bytes: int = 0
+
+
+class Announcement(NamedTuple):
+    """A member says which directory it has, how that stands to a group, and which members it is set up with."""
+
+    directory: int
+    condition: int
+    nodes: tuple[int, ...]
+
+
+class OfGroup(NamedTuple):
+    """A message between the members of the catalog's group, with the directory of its sender, and if that is in doubt."""
+
+    directory: int
+    doubtful: bool
+    message: RaftMessage
+
+
+class EndAsked(NamedTuple):
+    """A member asks the catalog's leader for a position up to which the catalog is committed now. Answered by `EndKnown`."""
+
+    number: int
+
+
+class EndKnown(NamedTuple):
+    """The answer to `EndAsked`: all that was claimed before the question lies at this position or below."""
+
+    number: int
+    position: int
 
 
 class ClaimWanted(NamedTuple):
@@ -48,11 +97,41 @@ class ClaimWanted(NamedTuple):
     primary: int
 
 
+class PlaceWanted(NamedTuple):
+    """The primary of a claim asks for a claim on as many nodes as there should be (`spread` 1), or on itself alone (0)."""
+
+    stream_id: int
+    epoch: int
+    spread: int
+
+
 class OpenWanted(NamedTuple):
     """The primary of a claim asks that its epoch is recorded as opened."""
 
     stream_id: int
     epoch: int
+
+
+class MoveWanted(NamedTuple):
+    """The leader of the catalog asks the primary of a claim to give its stream to another replica, by a planned move.
+
+    The primary asks the other replica's node in the same words whether it is there.
+    """
+
+    stream_id: int
+    epoch: int
+    to: int
+
+
+class MoveReady(NamedTuple):
+    """The primary of a claim has drained its stream: another replica has all, and may be claimed for.
+
+    That replica's node answers in the same words that it is there.
+    """
+
+    stream_id: int
+    epoch: int
+    to: int
 
 
 class OfReplica(NamedTuple):
@@ -62,83 +141,255 @@ class OfReplica(NamedTuple):
     message: ReplicaMessage
 
 
-PeerMessage = Beat | ClaimWanted | OpenWanted | OfReplica | RaftMessage
+Wish = ClaimWanted | PlaceWanted | OpenWanted | MoveReady
+"""A message for the leader of the catalog."""
+PeerMessage = Beat | Announcement | Wish | MoveWanted | OfReplica | OfGroup | EndAsked | EndKnown
 
 _KINDS: Final[tuple[type[ReplicaMessage], ...]] = (
     Fence,
     Promised,
     Want,
-    Donation,
-    Append,
+    Lacking,
+    Refused,
     Acked,
     Heard,
     Mismatch,
-    Refused,
-    Lacking,
+    Append,
+    Donation,
 )
-_CODES: Final = {kind: code for code, kind in enumerate(_KINDS, 1)}
+_CODES: Final[dict[type[object], int]] = {kind: code for code, kind in enumerate(_KINDS, _REPLICA)}
+_CODE_END: Final = _REPLICA + len(_KINDS)
+_Row = ClaimWanted | PlaceWanted | OpenWanted | EndAsked | EndKnown | MoveWanted | MoveReady
+"""A message that is a row of numbers."""
+_ROWS: Final[dict[int, type[_Row]]] = {
+    _END_ASKED: EndAsked, _END_KNOWN: EndKnown, _CLAIM: ClaimWanted, _PLACE: PlaceWanted, _OPEN: OpenWanted,
+    _MOVE: MoveWanted, _READY: MoveReady,
+}  # fmt: skip
+_ROW_CODES: Final[dict[type[object], int]] = {kind: code for code, kind in _ROWS.items()}
 
 
-def encode(message: PeerMessage) -> bytes:
-    """Encode a message."""
-    if isinstance(message, Beat):
-        return cbor2.dumps([VERSION, _BEAT])
-    if isinstance(message, ClaimWanted):
-        return cbor2.dumps([VERSION, _CLAIM, *message])
-    if isinstance(message, OpenWanted):
-        return cbor2.dumps([VERSION, _OPEN, *message])
+# ---------------------------------------------------------------- bytes of messages
+
+
+def frames_of(messages: Sequence[PeerMessage]) -> Iterator[bytes]:
+    """Encode messages for one member: one frame, or several where there are many records."""
+    if len(messages) == 1:
+        bodies: list[bytes] = []
+        yield _packed([_single(messages[0], bodies)], bodies)
+        return
+    groups: dict[int, list[PeerMessage]] = {}
+    size = 0
+    for message in messages:
+        if isinstance(message, OfReplica):
+            inner = message.message
+            code = _CODES[type(inner)]
+            if isinstance(inner, Append | Donation):
+                added = sum(len(each.meta) + len(each.body) for each in inner.records)
+                if size and size + added > FRAME_BYTES_MAX:
+                    yield _frame(groups)
+                    groups, size = {}, 0
+                size += added
+        elif isinstance(message, _Row):
+            code = _ROW_CODES[type(message)]
+        elif isinstance(message, OfGroup):
+            code = _RAFT
+        else:
+            code = _BEAT if isinstance(message, Beat) else _ANNOUNCEMENT
+        group = groups.get(code)
+        if group is None:
+            groups[code] = [message]
+        else:
+            group.append(message)
+    if groups:
+        yield _frame(groups)
+
+
+def _frame(groups: dict[int, list[PeerMessage]]) -> bytes:
+    bodies: list[bytes] = []
+    return _packed([_group(code, groups[code], bodies) for code in sorted(groups)], bodies)
+
+
+def _packed(groups: list[list[object]], bodies: list[bytes]) -> bytes:
+    head = cbor2.dumps([VERSION, *groups])
+    return b"".join([_LENGTH.pack(len(head)), head, *bodies])
+
+
+def _plain(value: object, bodies: list[bytes]) -> object:
+    """Return a field that is a list: epochs, or records, whose bodies stand elsewhere."""
+    assert isinstance(value, tuple)
+    if not value or not isinstance(value[0], SentRecord):
+        return value
+    bodies += [record.body for record in value]
+    return [(record.kind, record.version, record.meta, len(record.body)) for record in value]
+
+
+def _single(message: PeerMessage, bodies: list[bytes]) -> list[object]:
+    """Return the group of one message: what `_group` makes of it, and quicker."""
     if isinstance(message, OfReplica):
         inner = message.message
-        return cbor2.dumps([VERSION, _REPLICA, message.stream_id, _CODES[type(inner)], *map(_plain, inner)])
-    return cbor2.dumps([VERSION, _RAFT, raft_codec.encode(CATALOG, message)])
+        code = _CODES[type(inner)]
+        group: list[object] = [code, (message.stream_id,)]
+        for nested, value in zip(_IS_NESTED[code], inner, strict=True):
+            if nested:
+                group.append((_plain(value, bodies),))
+            elif type(value) is Seat:
+                group += value
+            else:
+                group.append(value)
+        return group
+    if isinstance(message, _Row):
+        first, *others = message
+        return [_ROW_CODES[type(message)], (first,), *others]
+    if isinstance(message, Announcement):
+        return [_ANNOUNCEMENT, *message]
+    return [_BEAT, *message] if isinstance(message, Beat) else _group(_RAFT, [message], bodies)
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    return value
+def _group(code: int, messages: Sequence[PeerMessage], bodies: list[bytes]) -> list[object]:
+    if code in (_BEAT, _ANNOUNCEMENT):
+        return [code, *messages[-1]]
+    if code == _RAFT:
+        of_group = [each for each in messages if isinstance(each, OfGroup)]
+        encoded = [raft_codec.encode(CATALOG, each.message) for each in of_group]
+        doubts = [int(each.doubtful) for each in of_group]
+        return [code, encoded, _shortened([each.directory for each in of_group]), _shortened(doubts)]
+    if code in _ROWS:
+        ids, *columns = zip(*(each for each in messages if isinstance(each, _Row)), strict=True)
+        return [code, ids, *map(_shortened, columns)]
+    of_streams = [each for each in messages if isinstance(each, OfReplica)]
+    group: list[object] = [code, [each.stream_id for each in of_streams]]
+    fields = _KINDS[code - _REPLICA]._fields
+    for name, column in zip(fields, zip(*(each.message for each in of_streams), strict=True), strict=True):
+        if name == "seat":
+            group += [_shortened([seat[0] for seat in column]), _shortened([seat[1] for seat in column])]
+        elif name in _NESTED:
+            group.append([_plain(value, bodies) for value in column])
+        else:
+            group.append(_shortened(column))
+    return group
 
 
-def decode(data: bytes) -> PeerMessage:
-    """Decode a message. `CorruptMessage` where there is none, or one of a version to come."""
+_NESTED: Final = ("starts", "records")
+_IS_NESTED: Final = {code: [name in _NESTED for name in kind._fields] for code, kind in enumerate(_KINDS, _REPLICA)}
+
+
+def _shortened(column: Sequence[object]) -> object:
+    """Return a column, or its number where all are equal."""
+    first = column[0]
+    return first if column.count(first) == len(column) else column
+
+
+# ---------------------------------------------------------------- messages of bytes
+
+
+def decode_frame(data: bytes) -> list[PeerMessage]:
+    """Decode the messages of a frame. `CorruptMessage` where there is none, or one of a version to come."""
+    end = _LENGTH.size + (_LENGTH.unpack_from(data)[0] if len(data) >= _LENGTH.size else 0)
+    if not _LENGTH.size < end <= len(data):
+        raise CorruptMessage("not a frame")
     try:
-        value: object = cbor2.loads(data)
+        value: object = cbor2.loads(data[_LENGTH.size : end])
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as problem:
         raise CorruptMessage(f"not CBOR: {problem}") from problem
-    match value:
-        case [int(version), *_] if version != VERSION:
-            raise CorruptMessage(f"a message of version {version}; this program knows version {VERSION}")
-        case [_, bool(), *_]:
-            raise CorruptMessage("not a kind")
-        case [_, int(kind), bytes(inner)] if kind == _RAFT:
-            return raft_codec.decode(CATALOG, inner)
-        case [_, int(kind)] if kind == _BEAT:
-            return Beat()
-        case [_, int(kind), stream_id, epoch, primary] if kind == _CLAIM:
-            return ClaimWanted(_number(stream_id), _number(epoch), _number(primary))
-        case [_, int(kind), stream_id, epoch] if kind == _OPEN:
-            return OpenWanted(_number(stream_id), _number(epoch))
-        case [_, int(kind), stream_id, int(code), *fields] if kind == _REPLICA and 0 < code <= len(_KINDS):
-            return OfReplica(_number(stream_id), _replica_message(_KINDS[code - 1], fields))
-    raise CorruptMessage("not a message")
+    if not isinstance(value, list) or len(value) < 2 or type(value[0]) is not int:
+        raise CorruptMessage("not a frame")
+    if value[0] != VERSION:
+        raise CorruptMessage(f"a frame of version {value[0]}; this program knows version {VERSION}")
+    bodies = _Bodies(data, end)
+    found: list[PeerMessage] = []
+    for group in value[1:]:
+        found += _messages(group, bodies)
+    if bodies.at != len(data):
+        raise CorruptMessage("bytes that are no body")
+    return found
 
 
-def _replica_message(kind: type[ReplicaMessage], fields: list[object]) -> ReplicaMessage:
-    names = kind._fields
-    if len(fields) != len(names):
-        raise CorruptMessage(f"{len(fields)} fields where {len(names)} belong")
-    return kind._make(_field(name, value) for name, value in zip(names, fields, strict=True))
+class _Bodies:
+    """The bodies behind the messages of a frame, from the place `at` on."""
+
+    __slots__ = ("data", "at")
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data = data
+        self.at = at
+
+    def take(self, length: int) -> bytes:
+        """Take the next body."""
+        at, self.at = self.at, self.at + length
+        if self.at > len(self.data):
+            raise CorruptMessage("the frame is cut short")
+        return self.data[at : self.at]
 
 
-def _field(name: str, value: object) -> object:
-    if name == "seat":
-        node, directory = _list(value, 2)
-        return Seat(_number(node), _number(directory))
-    if name == "starts":
-        return tuple(_start(each) for each in _list(value))
-    if name == "records":
-        return tuple(_record(each) for each in _list(value))
-    return _number(value)
+def _messages(group: object, bodies: _Bodies) -> list[PeerMessage]:
+    if not isinstance(group, list) or not group or type(group[0]) is not int:
+        raise CorruptMessage("not a group of messages")
+    code = group[0]
+    if code == _BEAT and len(group) == 1 + len(Beat._fields):
+        return [Beat(*map(_number, group[1:]))]
+    if code == _ANNOUNCEMENT and len(group) == 4:
+        nodes = _list(group[3])
+        return [Announcement(_number(group[1]), _number(group[2]), tuple(_numbers(nodes, len(nodes))))]
+    ids = group[1] if len(group) > 1 else None
+    if not isinstance(ids, list) or not ids:
+        raise CorruptMessage("not a group of messages")
+    if code == _RAFT and len(group) == 4:
+        messages = [raft_codec.decode(CATALOG, _bytes(each)) for each in ids]
+        doubts = map(bool, _numbers(group[3], len(ids)))
+        return list(map(OfGroup, _numbers(group[2], len(ids)), doubts, messages))
+    _numbers(ids, len(ids))
+    if _REPLICA <= code < _CODE_END:
+        return _of_replicas(_KINDS[code - _REPLICA], ids, group, bodies)
+    row = _ROWS.get(code)
+    if row is None or len(group) != len(row._fields) + 1:
+        raise CorruptMessage("not a group of messages")
+    make = cast("Callable[[Iterable[object]], PeerMessage]", row._make)
+    return list(map(make, zip(ids, *(_numbers(each, len(ids)) for each in group[2:]), strict=True)))
+
+
+def _of_replicas(kind: type[ReplicaMessage], ids: list[int], group: list[object], bodies: _Bodies) -> list[PeerMessage]:
+    count, names = len(ids), kind._fields
+    if len(group) != 2 + len(names) + ("seat" in names):
+        raise CorruptMessage(f"{len(group) - 2} columns where {len(names)} fields belong")
+    at = 2
+    fields: list[Sequence[object]] = []
+    for name in names:
+        column = group[at]
+        at += 1
+        if name == "seat":
+            fields.append(_seats(column, group[at], count))
+            at += 1
+        elif name == "starts":
+            fields.append([tuple(map(_start, _list(value))) for value in _list(column, count)])
+        elif name == "records":
+            fields.append([tuple(_record(each, bodies) for each in _list(value)) for value in _list(column, count)])
+        else:
+            fields.append(_numbers(column, count))
+    messages = map(cast("Callable[[Iterable[object]], ReplicaMessage]", kind._make), zip(*fields, strict=True))
+    return list(map(OfReplica, ids, messages))
+
+
+def _seats(nodes: object, directories: object, count: int) -> Sequence[Seat]:
+    if isinstance(nodes, int) and isinstance(directories, int):
+        return [Seat(_number(nodes), _number(directories))] * count
+    return list(map(Seat, _numbers(nodes, count), _numbers(directories, count)))
+
+
+def _numbers(column: object, count: int) -> list[int]:
+    """Return a column of numbers."""
+    if type(column) is int:
+        return [_number(column)] * count
+    found = _list(column, count)
+    for value in found:
+        if type(value) is not int or not 0 <= value < NUMBER_END:
+            raise CorruptMessage("not a number")
+    return cast("list[int]", found)
+
+
+def _bytes(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise CorruptMessage("not bytes")
+    return value
 
 
 def _start(value: object) -> tuple[int, int]:
@@ -146,16 +397,14 @@ def _start(value: object) -> tuple[int, int]:
     return _number(epoch), _number(position)
 
 
-def _record(value: object) -> SentRecord:
-    match value:
-        case [int(kind), int(version), bytes(meta), bytes(body)]:
-            record = SentRecord(_number(kind), _number(version), meta, body)
-            try:
-                begun_epoch(record)
-            except (CorruptRecord, UnknownVersion) as problem:
-                raise CorruptMessage(str(problem)) from problem
-            return record
-    raise CorruptMessage("not a record")
+def _record(value: object, bodies: _Bodies) -> SentRecord:
+    kind, version, meta, length = _list(value, 4)
+    record = SentRecord(_number(kind), _number(version), _bytes(meta), bodies.take(_number(length)))
+    try:
+        begun_epoch(record)
+    except (CorruptRecord, UnknownVersion) as problem:
+        raise CorruptMessage(str(problem)) from problem
+    return record
 
 
 def _list(value: object, length: int | None = None) -> list[object]:

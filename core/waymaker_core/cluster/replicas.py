@@ -5,42 +5,61 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from waymaker_core.api.effects import Confirm, Replicate
-from waymaker_core.api.inputs import Append, Cut, Enrol, Promise
+from waymaker_core.api.effects import Confirm, Log, RecordsRead, Replicate
+from waymaker_core.api.inputs import Append, Cut, EndReading, Enrol, KeepDoubts, Promise
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.catalog.authority import Claim as CatalogClaim
 from waymaker_core.catalog.authority import Conf as CatalogConf
-from waymaker_core.cluster.peer_messages import ClaimWanted, OfReplica, OpenWanted
+from waymaker_core.cluster.deadlines import Deadlines
+from waymaker_core.cluster.founding import directory_number
+from waymaker_core.cluster.peer_messages import ClaimWanted, OfReplica, OpenWanted, PlaceWanted, Wish
 from waymaker_core.cluster.settings import MemberSettings
 from waymaker_core.cluster.stream_source import StreamSource
 from waymaker_core.model.types import CATALOG
 from waymaker_core.node.node import Node
 from waymaker_core.replication.conf import Claim, Conf, Seat
 from waymaker_core.replication.effects import Effect, GiveUp, NoteDoubt, ProposeOpened, Send, SnapshotNeeded
-from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Written
+from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Returned, Written
+from waymaker_core.replication.inputs import RecordsRead as Read
 from waymaker_core.replication.replica import Replica
-from waymaker_core.replication.state import Known
+from waymaker_core.replication.state import NEVER, Known, Phase
 
-ANY_DIRECTORY: Final = 0
-"""The directory of every seat, as long as the catalog does not say which one counts."""
+SNAPSHOT_LOG_MS: Final = 10_000
+"""The time between two log events about replicas that lack records."""
+"""A wish of a primary, for the node that leads the catalog."""
 
 
 class Replicas:
     """All replicas on this node, by stream. `out`, `wishes` and `node_inputs` are what they want."""
 
-    def __init__(self, node: Node, settings: MemberSettings, take_ask: Callable[[], int]) -> None:
+    def __init__(
+        self, node: Node, settings: MemberSettings, take_ask: Callable[[], int], torn: bool = False
+    ) -> None:  # fmt: skip
         self._node = node
         self._settings = settings
         self._take_ask = take_ask
+        self._directory = directory_number(node.directory_id)
+        self._torn = torn
+        """True while no replica here can say what it promised and acknowledged."""
         self._replicas: dict[int, Replica] = {}
         self._asked: dict[int, int] = {}
         """By number that the node will answer: the stream that asked."""
-        self._deadlines: dict[int, int] = {}
+        self._deadlines = Deadlines()
+        self._anew: dict[int, None] = {}
+        """Streams that the catalog gives to this node, and that it cannot lead: it has stopped in their epoch."""
+        self._lone: dict[int, None] = {}
+        """Streams that this node leads without other replicas."""
         self._preferred: dict[int, tuple[int, int]] = {}
         """By stream whose claim was given up: its epoch, and the node that can lead."""
         self._wish_at = 0
         self.out: list[tuple[int, OfReplica]] = []
-        self.wishes: list[OpenWanted | ClaimWanted] = []
+        self.wishes: list[Wish] = []
+        self.logs: list[Log] = []
+        """Events for the operator."""
+        self.snapshots_needed = 0
+        """The number of times that a replica, or a member of the group, lacked records that are not at hand here."""
+        self._snapshot_log_at = 0
+        self._alone: tuple[int, ...] = ()
         self.node_inputs: list[NodeInput] = []
         for figures in node.log_figures():
             if figures.stream_id != CATALOG:
@@ -52,11 +71,23 @@ class Replicas:
         """Tell a replica what the catalog says of its stream by now, or drop it where the stream was deleted."""
         conf = self._node.conf(stream_id)
         if conf is None or not self._node.has_stream(stream_id):
-            self._replicas.pop(stream_id, None)
-            self._deadlines.pop(stream_id, None)
+            dropped = self._replicas.pop(stream_id, None)
+            if dropped is not None:
+                self.node_inputs += [EndReading(stream_id, node) for node in dropped.readers()]
+            self._deadlines.set(stream_id, NEVER)
+            self._anew.pop(stream_id, None)
+            self._lone.pop(stream_id, None)
             self._preferred.pop(stream_id, None)
             return
         self._step(now, stream_id, [ConfChanged(_conf_of(conf))])
+
+    def doubts_noted(self, now: int, streams: list[int]) -> None:
+        """Let the replicas speak, each in doubt up to its newest claim, which is durable now."""
+        for stream_id in streams:
+            conf = self._node.conf(stream_id)
+            if conf is not None and self._node.has_stream(stream_id):
+                self._step(now, stream_id, [ConfChanged(_conf_of(conf), confirmed=True)])
+        self._torn = False
 
     def take_answer(self, now: int, ask: int, kept: bool) -> None:
         """Take the node's answer to what it was asked to keep."""
@@ -68,6 +99,12 @@ class Replicas:
         """Take the node's word that its records are durable here up to a position."""
         if effect.stream_id in self._replicas:
             self._step(now, effect.stream_id, [Written(effect.position)])
+
+    def records_read(self, now: int, effect: RecordsRead) -> None:
+        """Take what the node has read of a log for another node."""
+        if effect.stream_id in self._replicas:
+            records = None if effect.records is None else tuple(effect.records)
+            self._step(now, effect.stream_id, [Read(effect.reader, effect.first, records)])
 
     def confirm(self, now: int, effect: Confirm) -> None:
         """Take a question of the node that needs a confirmation."""
@@ -83,29 +120,85 @@ class Replicas:
         self._find(of.stream_id)
         self._step(now, of.stream_id, [Received(sender, of.message)])
 
+    def returned(self, now: int, node: int) -> None:
+        """Let the replicas that this node leads go on with another one, which was heard again after a silence."""
+        for stream_id, replica in list(self._replicas.items()):
+            if replica.phase is not None:
+                self._step(now, stream_id, [Returned(node)])
+
     def step_due(self, now: int) -> None:
         """Let the replicas do what is due."""
-        for stream_id in [each for each, deadline in self._deadlines.items() if deadline <= now]:
+        for stream_id in self._deadlines.pop_due(now):
             self._step(now, stream_id, [])
-        if now >= self._wish_at:
+        if (self._anew or self._lone) and now >= self._wish_at:
             self._wish_at = now + self._settings.wish_ms
             self._wish_for_claims()
+            self._wish_for_places(now)
 
     def next_deadline(self) -> int:
         """Return the moment, in milliseconds, at which to step if nothing happens before."""
-        return min(self._wish_at, min(self._deadlines.values(), default=self._wish_at))
+        return min(self._wish_at if self._anew or self._lone else NEVER, self._deadlines.next())
 
     def _wish_for_claims(self) -> None:
-        """Ask for new claims of the streams that the catalog gives to this node, and that it cannot lead: it started anew."""
+        """Ask for new claims of the streams that the catalog gives to this node and that it cannot lead, or is in doubt of."""
         own = self._node.config.node_id
-        for stream_id, replica in self._replicas.items():
-            conf = replica.conf
-            if conf is None or conf.newest.primary != own or replica.phase is not None:
+        for stream_id in self._anew:
+            conf = self._replicas[stream_id].conf
+            assert conf is not None
+            epoch, primary = self._preferred.get(stream_id, (0, 0))
+            preferred = primary if epoch == conf.newest.epoch else 0
+            if conf.newest.primary != own:
+                preferred = conf.newest.primary
+            self.wishes.append(ClaimWanted(stream_id, conf.newest.epoch, preferred))
+
+    def _wish_for_places(self, now: int) -> None:
+        """Ask for more replicas of the streams that a single node brought along, and that this node can send as a whole."""
+        own = self._node.config.node_id
+        settings = self._node.config
+        if min(settings.replication_factor, len({*settings.members, own})) < 2:
+            return
+        alone: list[int] = []
+        for stream_id in self._lone:
+            conf = self._replicas[stream_id].conf
+            if conf is None or not self._node.may_spread(stream_id):
                 continue
-            if replica.promised >= conf.newest.epoch:
-                epoch, primary = self._preferred.get(stream_id, (0, 0))
-                preferred = primary if epoch == conf.newest.epoch else 0
-                self.wishes.append(ClaimWanted(stream_id, conf.newest.epoch, preferred))
+            if may_be_spread(self._node, stream_id):
+                self.wishes.append(PlaceWanted(stream_id, conf.newest.epoch, True))
+            else:
+                alone.append(stream_id)
+        self._say_alone(tuple(alone))
+
+    def _say_alone(self, alone: tuple[int, ...]) -> None:
+        if alone != self._alone:
+            self._alone = alone
+            if alone:
+                fields: dict[str, str | int | bool] = {"streams": len(alone), "first_stream_id": alone[0]}
+                self.logs.append(Log("warning", "streams_on_one_node", fields))
+
+    @property
+    def streams_alone(self) -> int:
+        """Return how many streams this node leads without other replicas, for it has not all of their records in memory."""
+        return len(self._alone)
+
+    def note_lacking(self, now: int, stream_id: int, to: int) -> None:
+        """Count and mention a replica, or a member of the catalog's group, that cannot catch up."""
+        self.snapshots_needed += 1
+        if now >= self._snapshot_log_at:
+            self._snapshot_log_at = now + SNAPSHOT_LOG_MS
+            fields: dict[str, str | int | bool] = {
+                "stream_id": stream_id, "node": to, "times": self.snapshots_needed,
+            }  # fmt: skip
+            self.logs.append(Log("warning", "snapshot_needed", fields))
+
+    def _snapshot_needed(self, now: int, stream_id: int, to: int) -> None:
+        """Mention a replica that cannot catch up; give up a set that cannot open for it, where this node suffices."""
+        self.note_lacking(now, stream_id, to)
+        replica = self._replicas[stream_id]
+        conf = replica.conf
+        if replica.phase is Phase.VERIFYING and conf is not None:
+            own = self._node.config.node_id
+            if [seat.node for seat in conf.opened.replicas] == [own] and len(conf.newest.replicas) > 1:
+                self.wishes.append(PlaceWanted(stream_id, conf.newest.epoch, False))
 
     # ------------------------------------------------------------------ views
 
@@ -113,6 +206,10 @@ class Replicas:
         """Return True if this node was told to lead a stream."""
         replica = self._replicas.get(stream_id)
         return replica is not None and replica.leads
+
+    def replica_of(self, stream_id: int) -> Replica | None:
+        """Return the replica of a stream on this node, if it has one."""
+        return self._replicas.get(stream_id)
 
     def items(self) -> Iterator[tuple[int, Replica]]:
         """Yield every stream with its replica."""
@@ -126,8 +223,9 @@ class Replicas:
             node = self._node
             membership = node.membership(stream_id)
             since, log_epoch = (0, 0) if membership is None else membership
-            known = Known(node.promised(stream_id), since, log_epoch)
-            seat = Seat(node.config.node_id, ANY_DIRECTORY)
+            doubt = node.doubt(stream_id).until
+            known = Known(node.promised(stream_id), since, log_epoch, doubt, torn=self._torn)
+            seat = Seat(node.config.node_id, self._directory)
             source = StreamSource(node, stream_id)
             replica = Replica(stream_id, seat, self._settings.replication, source, self._take_ask, known)
             self._replicas[stream_id] = replica
@@ -136,22 +234,56 @@ class Replicas:
     def _step(self, now: int, stream_id: int, inputs: list[Input]) -> None:
         replica = self._find(stream_id)
         for effect in replica.step(now, inputs):
-            self._perform(stream_id, effect)
-        self._deadlines[stream_id] = replica.next_deadline()
+            self._perform(now, stream_id, effect)
+        self._deadlines.set(stream_id, replica.next_deadline())
+        if self._needs_claim(replica):
+            self._anew[stream_id] = None
+        elif self._anew:
+            self._anew.pop(stream_id, None)
+        if self._is_lone(replica):
+            self._lone[stream_id] = None
+        elif self._lone:
+            self._lone.pop(stream_id, None)
 
-    def _perform(self, stream_id: int, effect: Effect) -> None:
+    def _is_lone(self, replica: Replica) -> bool:
+        """Return True for a replica that leads without any other one."""
+        return replica.leads and replica.conf is not None and len(replica.conf.newest.replicas) == 1
+
+    def _needs_claim(self, replica: Replica) -> bool:
+        """Return True for a replica that needs another epoch of its stream.
+
+        It should lead and cannot, for it has obeyed the claim, and begun in its epoch before. Or it is in doubt: the primary
+        counts what this replica acknowledged and may have forgotten, until it begins anew.
+        """
+        conf = replica.conf
+        if conf is None or replica.phase is not None:
+            return False
+        if conf.newest.primary != self._node.config.node_id:
+            return replica.doubt >= conf.newest.epoch == conf.opened.epoch and replica.has_seat(conf.newest)
+        return replica.promised >= conf.newest.epoch
+
+    def _perform(self, now: int, stream_id: int, effect: Effect) -> None:
         if isinstance(effect, Send):
             self.out.append((effect.to, OfReplica(stream_id, effect.message)))
         elif isinstance(effect, ProposeOpened):
             self.wishes.append(OpenWanted(stream_id, effect.epoch))
         elif isinstance(effect, GiveUp):
             self._preferred[stream_id] = self._replicas[stream_id].promised, effect.to
-        elif isinstance(effect, NoteDoubt | SnapshotNeeded):
-            pass  # neither doubts nor snapshots have a way through the node yet
+        elif isinstance(effect, SnapshotNeeded):
+            self._snapshot_needed(now, stream_id, effect.to)
+        elif isinstance(effect, NoteDoubt):
+            # What begins a doubt was noted before (`cluster/doubt`). An end that the node declines leaves a doubt too many.
+            if not effect.epoch:
+                self.node_inputs.append(KeepDoubts(self._take_ask(), [(stream_id, 0, 0)]))
         else:
             if isinstance(effect, Promise | Enrol | Cut | Append):
                 self._asked[effect.ask] = stream_id
             self.node_inputs.append(effect)
+
+
+def may_be_spread(node: Node, stream_id: int) -> bool:
+    """Return True if all records of a stream are in memory: other replicas can catch up (rule `spread_what_is_whole`)."""
+    return node.first_in_memory(stream_id) == 1
 
 
 def _conf_of(conf: CatalogConf) -> Conf:
@@ -162,4 +294,7 @@ def _conf_of(conf: CatalogConf) -> Conf:
 
 
 def _claim_of(claim: CatalogClaim) -> Claim:
-    return Claim(claim.epoch, claim.primary, tuple(Seat(node, ANY_DIRECTORY) for node in sorted(claim.replicas)))
+    directories = claim.directories or (0,) * len(claim.replicas)
+    return Claim(
+        claim.epoch, claim.primary, tuple(map(Seat._make, sorted(zip(claim.replicas, directories, strict=True))))
+    )

@@ -90,11 +90,13 @@ class Limits:
 
     # Admission
     inflight_bytes_max: int = 64 * MIB
-    """Publish bytes admitted and not yet synced; past it publishes are refused as RESOURCE_EXHAUSTED, not applied."""
+    """Publish bytes admitted and not yet committed; past it publishes are refused as RESOURCE_EXHAUSTED, not applied."""
     uncommitted_records_max: int = 4_096
     """Records of one stream that are durable here and wait for a majority; past it its changes are refused, not applied."""
     uncommitted_bytes_max: int = 16 * MIB
     """Stored bytes of those records."""
+    waiting_answers_max: int = 65_536
+    """Answers that wait for a majority, for commits and confirmations; past it calls are refused, not applied."""
     recent_log_bytes_max: int = 4 * MIB
     """Bytes of the last records of one log that a member of a cluster keeps in memory for other replicas."""
     recent_bytes_max: int = 64 * MIB
@@ -152,5 +154,5 @@ class Limits:
         assert self.segment_bytes >= 4 * KIB and self.segment_bytes % 512 == 0
         assert self.segments_spare >= 1
         assert self.checkpoint_records >= 1 and self.checkpoint_deferred_subjects >= 0
-        assert self.search_entries_max > 0
+        assert self.search_entries_max > 0 and self.waiting_answers_max > 0
         assert self.retention_interval_ms <= 1_000, "strict limits promise to judge age at least once a second"

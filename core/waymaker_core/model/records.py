@@ -286,24 +286,50 @@ class MembersRecord:
 
 
 @dataclass(slots=True, eq=False)
-class StreamClaimed:
-    """A claim: a node is to lead a stream, and others hold it with it. The record's own position is the claim's epoch."""
+class StreamsClaimed:
+    """Claims: of each stream, a node is to lead it, and others hold it with it. The record's own position is their epoch.
+
+    Three columns of one length; streams are in ascending order.
+    """
 
     KIND: ClassVar[int] = 37
 
-    stream_id: int
-    primary: int
-    replicas: list[int]
+    stream_ids: list[int]
+    primaries: list[int]
+    replicas: list[list[int]]
 
 
 @dataclass(slots=True, eq=False)
 class AuthorityOpened:
-    """The opening of a claim: its primary may commit. It counts only while no later claim of the stream exists."""
+    """The opening of claims: their primaries may commit. Each counts only while no later claim of its stream exists.
+
+    Two columns of one length; streams are in ascending order.
+    """
 
     KIND: ClassVar[int] = 38
 
+    stream_ids: list[int]
+    epochs: list[int]
+
+
+@dataclass(slots=True, eq=False)
+class StreamPinned:
+    """A wish: a stream is to stay where it is, or may be moved again. A node outside of a cluster writes it, too."""
+
+    KIND = 48
+
     stream_id: int
-    epoch: int
+    pinned: bool
+
+
+@dataclass(slots=True, eq=False)
+class ReturnWished:
+    """A wish: a stream is to return to the node that the ring named when it was decided, once that node has caught up."""
+
+    KIND = 49
+
+    stream_id: int
+    node_id: int
 
 
 StreamRecord = (
@@ -320,7 +346,7 @@ StreamRecord = (
     | EpochRecord
 )
 CatalogRecord = StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
-ClusterRecord = MembersRecord | StreamClaimed | AuthorityOpened
+ClusterRecord = MembersRecord | StreamsClaimed | AuthorityOpened | StreamPinned | ReturnWished
 Record = StreamRecord | CatalogRecord | ClusterRecord
 
 

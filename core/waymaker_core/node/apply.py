@@ -125,8 +125,8 @@ class Applier:
     def replicate_suffixes(self) -> None:
         """Send what recovery found durable and not known to be committed, from the node that is to lead its log."""
         state = self._state
-        if state.config.member:
-            return  # it is to lead none yet
+        if state.config.member or not self._replicated:
+            return  # it is to lead none yet, or needs no other replica for what a first step has decided
         for log in [state.catalog_log, *(replica.log for replica in state.opening.values())]:
             if log.entries:
                 state.effects.append(Replicate(log.stream_id, log.durable))
@@ -254,6 +254,13 @@ class Applier:
             state = self._state
             self._watchers.notify(kind, replica.name, consumer, state.now.wall_ms, state.effects)
 
+    def _notify_override(self, stream_id: StreamId) -> None:
+        """Notify watchers of the override that holds for a stream from now on, or that it has none."""
+        replica, state = self._state.replicas[stream_id], self._state
+        if not replica.importing:
+            override, wall_ms = state.overrides.override_of(stream_id), state.now.wall_ms
+            self._watchers.notify(EventKind.AUTHORITY_CHANGED, replica.name, "", wall_ms, state.effects, override)
+
     # ------------------------------------------------------------------ records of the catalog
 
     def _apply_to_catalog(self, item: PendingRecord) -> None:
@@ -261,9 +268,10 @@ class Applier:
         catalog = state.catalog
         state.changes.catalog = True
         if isinstance(record, EpochRecord | ClusterRecord):
-            changed = catalog.apply_cluster(record, item.position)
-            if changed is not None:
+            for changed in catalog.apply_cluster(record, item.position):
                 state.note_conf(changed)
+                if state.overrides.refresh(changed):
+                    self._notify_override(changed)
             return
         assert isinstance(record, CatalogRecord)
         stream_id = StreamId(record.stream_id)
@@ -304,8 +312,7 @@ class Applier:
         for other in [other for other in state.unknown if other < stream_id]:
             never = state.unknown.pop(other)
             never.abandoned = True
-            if state.recent is not None:
-                state.recent.forget_log(other)
+            self._group_commit.forget_records(other)
             never.commit(never.durable)
             self._apply_committed(never)
         replica = make_replica(entry, state, leads=log is None and not state.config.member)
@@ -326,8 +333,8 @@ class Applier:
         del state.replicas[replica.id]
         replica.leading.over = True
         state.note_conf(replica.id)
-        if state.recent is not None:
-            state.recent.forget_log(replica.id)
+        state.overrides.refresh(replica.id)
+        self._group_commit.forget_records(replica.id)
         self._subscriptions.end_stream(replica, "stream_deleted")
         for timer in OF_STREAMS:
             state.timers.arm(timer, replica.id, None)
@@ -361,8 +368,7 @@ class Applier:
         state = self._state
         state.replicas[replica.id] = start_replica(replica, state)
         before.leading.over = True
-        if state.recent is not None:
-            state.recent.forget_log(replica.id)
+        self._group_commit.forget_records(replica.id)
         self._indexes.forget(before)
         state.stats.consumers += len(replica.consumers) - len(before.consumers)
         if before.damage is not None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
+from waymaker_core.api.authority_requests import ClearStreamAuthority, GetClusterStats, ListOverrides, SetStreamPinned
 from waymaker_core.api.authorize import ACTIONS, stream_of
-from waymaker_core.api.cluster_requests import ClaimStream, OpenAuthority
+from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, ClusterRequest, OpenAuthorities, OpenAuthority
 from waymaker_core.api.collection_requests import COLLECTION_CHANGES, COLLECTION_READS
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.kv_requests import (
@@ -54,6 +56,7 @@ from waymaker_core.api.requests import (
     ScanSubject,
     Subscribe,
     UpdateStream,
+    WatchStreams,
 )
 from waymaker_core.api.sketch_requests import SKETCH_CHANGES, SKETCH_READS
 from waymaker_core.model.disk_ops import DiskFailure
@@ -98,18 +101,38 @@ CHANGES = (
     KvCreateBucket,
     KvDeleteBucket,
     ClaimStream,
+    ClaimStreams,
     OpenAuthority,
+    OpenAuthorities,
+    SetStreamPinned,
+    ClearStreamAuthority,
 )
 """Calls whose failure may depend on what is decided and not committed."""
 
-OF_CATALOG = (CreateStream, DeleteStream, KvCreateBucket, KvDeleteBucket, ImportBegin, ClaimStream, OpenAuthority)
+OF_WISHES = (SetStreamPinned, ClearStreamAuthority)
+"""Wishes about a stream, which are records of the catalog: another node may lead the stream."""
+
+ABOUT_EXISTENCE = (DeleteStream, KvDeleteBucket, *OF_WISHES)
+"""Those of them that are about a stream which is there already."""
+
+OF_CATALOG = (
+    CreateStream, DeleteStream, KvCreateBucket, KvDeleteBucket, ImportBegin, ClaimStream, ClaimStreams, OpenAuthority,
+    OpenAuthorities, *OF_WISHES,
+)  # fmt: skip
 """Changes that are records of the catalog."""
+
+OF_THIS_NODE = (ListOverrides, GetClusterStats, WatchStreams)
+"""Calls that mean what the member that is asked has applied: each member answers them itself."""
 
 READS = (
     ReadLatest, ListSubjects, ScanSubject, ReadRange, GetStreamInfo, ListStreams, GetStreamSources, ExportStream, OpenObject,
     ReadChunks, FindObject, ListObjects, ListObjectRevisions, *COLLECTION_READS, *SKETCH_READS, *KV_READS,
 )  # fmt: skip
 """Calls that change nothing, and are answered from applied state."""
+
+CROWDED: Final = Refusal(
+    Status.RESOURCE_EXHAUSTED, "too many answers wait for majorities of replicas; try again later", Outcome.NOT_APPLIED
+)
 
 LOGGED = (*CHANGES, GetConsumerInfo, ListConsumers)
 """Calls that may add to a log: a figure that a client sees is logged first."""
@@ -152,6 +175,8 @@ class Calls:
         refusal = state.config.authorize(call.principal, ACTIONS[type(request)], name)
         if refusal is None and state.stats.draining:
             refusal = Refusal(Status.UNAVAILABLE, "the server is shutting down", Outcome.NOT_APPLIED)
+        if refusal is None and self._gate.is_crowded and not isinstance(request, ClusterRequest):
+            refusal = CROWDED
         if refusal is not None:
             self._parking.refuse(call, refusal)
         elif isinstance(request, READS) and self._gate.replicated:
@@ -290,11 +315,13 @@ class Calls:
         In a cluster another node may lead the catalog: a call to a stream that is led here does not need it. Elsewhere the node
         answers no call before it leads the catalog.
         """
+        if self._state.config.member and isinstance(call.request, OF_THIS_NODE):
+            return False
         return not self._state.config.member or replica is None or self._is_of_catalog(call)
 
     def _is_of_catalog(self, call: Call) -> bool:
         """Return True for a change that is a record of the catalog: the stream of that name need not be led here."""
-        return isinstance(call.request, DeleteStream | KvDeleteBucket) or self._rests_on_catalog(call)
+        return isinstance(call.request, ABOUT_EXISTENCE) or self._rests_on_catalog(call)
 
     def _rests_on_catalog(self, call: Call) -> bool:
         """Return True in a cluster for a change whose answer the log of no stream has: another node may lead the stream."""

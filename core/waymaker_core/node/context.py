@@ -10,6 +10,7 @@ from typing import Final
 from waymaker_core.api.effects import Effect, Lane, Log
 from waymaker_core.api.requests import Messages
 from waymaker_core.catalog.catalog import Catalog
+from waymaker_core.catalog.overrides import Overrides
 from waymaker_core.model.disk_ops import DiskOp
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.types import CATALOG, Now, StreamId, Token
@@ -52,6 +53,8 @@ class NodeState:
         self.effects: list[Effect] = []
         self.catalog = catalog
         self.catalog_log = StreamLog(CATALOG, catalog_position)
+        self.overrides = Overrides(catalog, config.members or (config.node_id,))
+        """The streams that are claimed for another node than the ring names."""
         self.replicas = replicas
         """Every stream in the catalog, by its id."""
         self.changes = changes

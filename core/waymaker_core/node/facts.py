@@ -7,6 +7,7 @@ was committed, never of more. A file goes only when the position is durable whos
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from waymaker_core.model.types import CATALOG
@@ -15,7 +16,7 @@ from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.node.timers import Timer
 from waymaker_core.raft.entries import HardState
 from waymaker_core.storage.errors import JournalFull
-from waymaker_core.storage.frame import COMMIT, PROMISE, RAFT_HARD, REPLICA
+from waymaker_core.storage.frame import COMMIT, DOUBT, PROMISE, RAFT_HARD, REPLICA
 from waymaker_core.storage.journal.facts import Membership, ReplicaFacts, batches, encode_fact
 from waymaker_core.storage.journal.writer import Journal
 
@@ -120,6 +121,13 @@ class Facts:
         if not self._place(REPLICA, [row]):
             return False
         self.found.learn(REPLICA, [row])
+        return True
+
+    def note_doubts(self, rows: Sequence[tuple[int, int, int]]) -> bool:
+        """Note doubts, the catalog's last; return False if the journal has no free space for it."""
+        if not self._place(DOUBT, [*rows]):
+            return False
+        self.found.learn(DOUBT, rows)
         return True
 
     # ------------------------------------------------------------------ checkpoints

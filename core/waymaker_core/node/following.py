@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from waymaker_core.api.effects import Declined, Kept
-from waymaker_core.api.inputs import Append, Cut, Enrol, KeepVote, Promise, SentRecord
+from waymaker_core.api.inputs import Append, Cut, Enrol, KeepDoubts, KeepVote, Promise, SentRecord
 from waymaker_core.model.records import CatalogRecord, ClusterRecord, EpochRecord, MembersRecord, Record
 from waymaker_core.model.types import CATALOG, StreamId
 from waymaker_core.node.context import NodeState
@@ -37,6 +37,15 @@ class Following:
         self._group_commit = group_commit
         self._facts = facts
 
+    @property
+    def _inflight_bytes_max(self) -> int:
+        """Return the bound of what waits for commits here, for records of other leaders.
+
+        Each member may have as much decided as it admits itself. Would one with that much of its own take nothing of others,
+        then none could commit anything, once all had.
+        """
+        return self._state.limits.inflight_bytes_max * max(1, len(self._state.config.members))
+
     # ------------------------------------------------------------------ facts
 
     def promise(self, event: Promise) -> None:
@@ -51,6 +60,11 @@ class Following:
             self._keep(event.ask, self._facts.keep_vote(hard))
         else:
             self._decline(event.ask, f"the vote in term {before.term} is for node {before.vote}")
+
+    def keep_doubts(self, event: KeepDoubts) -> None:
+        """Note up to which claims this replica of some streams may have forgotten something."""
+        alive = [row for row in event.doubts if row[0] == CATALOG or not self._is_deleted(row[0])]
+        self._keep(event.ask, not alive or self._facts.note_doubts(alive))
 
     def enrol(self, event: Enrol) -> None:
         """Note since when this replica of a stream counts."""
@@ -118,7 +132,7 @@ class Following:
             return "a snapshot is being adopted in its place"
         if event.first != log.end + 1:
             return f"the log ends at {log.end}, and record {event.first} was sent"
-        if log.is_crowded(limits) or self._state.stats.inflight_bytes + bodies > limits.inflight_bytes_max:
+        if log.is_crowded(limits) or self._state.stats.inflight_bytes + bodies > self._inflight_bytes_max:
             return "too much waits to be committed here"
         if bounds and not all(self._group_commit.has_room_for(log, bound, ordinary=True) for bound in bounds):
             return NO_ROOM

@@ -68,6 +68,8 @@ class Gate:
     def __init__(self, state: NodeState) -> None:
         self._state = state
         self._waiting: dict[int, deque[Waiting]] = {}
+        self.count = 0
+        """Answers and questions that wait, of all logs."""
         self.replicated = state.config.replicated
         """True if what is read rests on a confirmation."""
         self._rounds: dict[int, Round] = {}
@@ -118,7 +120,18 @@ class Gate:
                 return True
         return False
 
+    @property
+    def is_crowded(self) -> bool:
+        """Return True where as much waits for majorities as may: whatever a client asks would only add to it."""
+        return self.replicated and self.count >= self._state.limits.waiting_answers_max
+
+    def recount(self) -> int:
+        """Count what waits; for tests and simulations."""
+        rounds = self._rounds.values()
+        return sum(map(len, self._waiting.values())) + sum(len(each.asked) + len(each.later) for each in rounds)
+
     def _wait(self, log: StreamLog, waiting: Waiting) -> None:
+        self.count += 1
         queue = self._waiting.get(log.stream_id)
         if queue is None:
             queue = self._waiting[log.stream_id] = deque()
@@ -136,6 +149,7 @@ class Gate:
             return
         while queue and queue[0].position <= log.applied:
             _, token, answer, then = queue.popleft()
+            self.count -= 1
             if self._waits(token, answer, then):
                 continue
             if isinstance(answer, Answer):
@@ -152,13 +166,16 @@ class Gate:
 
     def abandon(self, log: StreamLog, refusal: Refusal) -> None:
         """Refuse what waits for a log that will not be committed any further here."""
-        for waiting in self._waiting.pop(log.stream_id, ()):
+        given_up = self._waiting.pop(log.stream_id, ())
+        self.count -= len(given_up)
+        for waiting in given_up:
             self.refuse(waiting.token, refusal)
         for queue in self._waiting.values():
             # Some wait for another log first.
             for _ in range(len(queue)):
                 waiting = queue.popleft()
                 if any(rest is log for rest, _ in waiting.then):
+                    self.count -= 1
                     self.refuse(waiting.token, refusal)
                 else:
                     queue.append(waiting)
@@ -167,7 +184,9 @@ class Gate:
     def abandon_questions(self, log: StreamLog, refusal: Refusal) -> None:
         """Refuse what waits for a confirmation that this node leads a log."""
         round_ = self._rounds.pop(log.stream_id, None)
-        for question in [*round_.asked, *round_.later] if round_ is not None else ():
+        given_up = [*round_.asked, *round_.later] if round_ is not None else []
+        self.count -= len(given_up)
+        for question in given_up:
             question.abandoned(refusal)
 
     # ------------------------------------------------------------------ confirmations
@@ -191,6 +210,7 @@ class Gate:
         round_ = self._rounds.get(log.stream_id)
         if round_ is None:
             round_ = self._rounds[log.stream_id] = Round()
+        self.count += 1
         question = Question(log.durable, token, action, undo, abandoned)
         if round_.asked:
             round_.later.append(question)
@@ -209,6 +229,7 @@ class Gate:
         if round_ is None or question != round_.number:
             return
         settled, round_.asked, round_.later = round_.asked, round_.later, deque()
+        self.count -= len(settled)
         self._go_on(stream_id, round_)
         for each in settled:
             each.action()
@@ -229,6 +250,7 @@ class Gate:
         for questions in (round_.asked, round_.later):
             while questions and questions[0].sent_to < position:
                 settled.append(questions.popleft())
+        self.count -= len(settled)
         if not round_.asked:
             round_.asked, round_.later = round_.later, round_.asked
             self._go_on(log.stream_id, round_)
@@ -247,6 +269,7 @@ class Gate:
                     questions.extend(kept)
             if not round_.asked and not round_.later:
                 del self._rounds[stream_id]
+        self.count -= len(dropped)
         for each in dropped:
             each.undo()
 

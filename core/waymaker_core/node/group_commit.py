@@ -19,6 +19,7 @@ from waymaker_core.model.config import SourceConfig
 from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, Write
 from waymaker_core.model.records import (
     AckRecord,
+    AuthorityOpened,
     ConsumerCreated,
     ConsumerDeleted,
     DeliveredRecord,
@@ -30,8 +31,8 @@ from waymaker_core.model.records import (
     PublishRecord,
     Record,
     SettingsRecord,
-    StreamClaimed,
     StreamCreated,
+    StreamsClaimed,
     StreamUpdated,
     appended,
 )
@@ -178,6 +179,10 @@ class GroupCommit:
         """Return True if a record is decided and not durable."""
         return bool(self._pending or self._in_flight)
 
+    def writing_since(self) -> int | None:
+        """Return when the write under way began; None where there is none."""
+        return self._started_ns if self._ops else None
+
     def idle(self) -> bool:
         """Return True if no record is pending and none is in flight."""
         return not self._ops and not self._pending and not self._sync_due
@@ -267,6 +272,13 @@ class GroupCommit:
         """Keep a record that has its place for the other replicas of its log."""
         if self._state.recent is not None and not item.log.abandoned:
             self._state.recent.keep(item.log.stream_id, item.position, sent_record(item))
+
+    def forget_records(self, stream_id: int) -> None:
+        """Keep no records of a log for other replicas any more: its stream was deleted, or has another log by now."""
+        if self._state.recent is not None:
+            self._state.recent.forget_log(stream_id)
+        if self.journal.places is not None:
+            self.journal.places.forget_log(stream_id)
 
     def _append(self, item: PendingRecord) -> Chunk | None:
         if item.encoded is None:
@@ -527,8 +539,10 @@ def record_frame_bytes_max(record: Record) -> int:
             config = record.config
             text = 256 + 4 * len(config.name) + sum(8 + 4 * len(one) for one in config.subjects_filter)
             text += sum(map(_source_bytes_max, config.sources))
-        case StreamClaimed():
-            columns = len(record.replicas)
+        case StreamsClaimed():
+            columns = len(record.stream_ids) + sum(map(len, {tuple(nodes) for nodes in record.replicas}))
+        case AuthorityOpened():
+            columns = len(record.stream_ids)
         case MembersRecord():
             text = len(record.data)
         case ConsumerCreated():

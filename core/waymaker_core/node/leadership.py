@@ -12,6 +12,7 @@ from typing import Final
 from waymaker_core.api.effects import Replicate
 from waymaker_core.model.records import EpochRecord
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
+from waymaker_core.model.types import StreamId
 from waymaker_core.node.claims import Claims
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate
@@ -83,6 +84,14 @@ class Leadership:
     def _may_not_lead(self, replica: StreamReplica) -> bool:
         """Return True in a cluster for a stream whose incarnation ended with the last run: its sequences would begin anew."""
         return self._state.config.member and any(each is replica for each in self._state.passing)
+
+    def prepare_move(self, stream_id: StreamId) -> None:
+        """End the readers of a stream, and log what they hold: another node is about to lead it, and goes on from there."""
+        replica = self._state.replicas.get(stream_id)
+        if replica is not None and replica.leads and replica.damage is None:
+            self._subscriptions.end_stream(replica, "moved")
+            if not replica.log.is_crowded(self._state.limits):
+                self._group_commit.log_deliveries(replica)
 
     def lead_applied(self) -> None:
         """Begin to lead the streams, and the catalog, that wait for nothing any more."""

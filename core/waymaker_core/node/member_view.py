@@ -5,17 +5,20 @@ The driver of a node that replicates its logs reads here, between steps. All is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from waymaker_core.api.inputs import SentRecord
 from waymaker_core.catalog.authority import Conf
 from waymaker_core.catalog.group_history import UNKNOWN, GroupMembers
+from waymaker_core.catalog.overrides import Override
 from waymaker_core.model.types import CATALOG, StreamId
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.facts import Facts
-from waymaker_core.node.group_commit import sent_record
+from waymaker_core.node.group_commit import GroupCommit, sent_record
 from waymaker_core.node.recent_records import size_of
 from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.raft.entries import HardState
-from waymaker_core.storage.journal.facts import Membership
+from waymaker_core.storage.journal.facts import NO_DOUBT, Doubt, Membership
 from waymaker_core.stream.epochs import EPOCHS_KEPT
 
 
@@ -24,6 +27,7 @@ class MemberView:
 
     _state: NodeState
     _facts: Facts
+    _group_commit: GroupCommit
 
     # ------------------------------------------------------------------ logs
 
@@ -45,6 +49,11 @@ class MemberView:
         log = self._state.find_log(stream_id)
         return 0 if log is None else log.end
 
+    def durable_end(self, stream_id: int) -> int:
+        """Return the position up to which this node has a log durably; 0 where there is none."""
+        log = self._state.find_log(stream_id)
+        return 0 if log is None else log.durable
+
     def has_stream(self, stream_id: int) -> bool:
         """Return True if the catalog, as applied, has a stream."""
         return stream_id in self._state.catalog.entries
@@ -60,6 +69,13 @@ class MemberView:
             return None
         kept = self._state.recent.first_of(stream_id)
         return log.applied + 1 if kept is None else min(kept, log.applied + 1)
+
+    def may_spread(self, stream_id: int) -> bool:
+        """Return True for a stream that is to have several replicas: not in memory only, not being restored, not damaged."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        if replica is None or replica.importing or replica.damage is not None:
+            return False
+        return not replica.stream.config.ephemeral
 
     def epoch_at(self, stream_id: int, position: int) -> int:
         """Return the epoch (the catalog's: the term) of a record, waiting ones included; -1 where that is not known."""
@@ -91,6 +107,15 @@ class MemberView:
         replica = self._state.replicas.get(StreamId(stream_id))
         return [*(() if replica is None else replica.stream.epochs.starts), *log.epochs]
 
+    def writing_since(self) -> int | None:
+        """Return the monotonic nanosecond since when the journal's write under way has taken; None where there is none."""
+        return self._group_commit.writing_since()
+
+    def holds_deliveries(self, stream_id: int) -> bool:
+        """Return True while deliveries of a stream wait for a confirmation."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        return replica is not None and any(True for _ in replica.consumers.held.all_held())
+
     # ------------------------------------------------------------------ facts
 
     def promised(self, stream_id: int) -> int:
@@ -101,6 +126,10 @@ class MemberView:
         """Return since when this replica of a stream counts, and the epoch in which its whole log was verified."""
         return self._facts.found.replicas.get(stream_id)
 
+    def doubt(self, stream_id: int) -> Doubt:
+        """Return up to which claim (the catalog's: term) this replica may have forgotten something."""
+        return self._facts.found.doubts.get(stream_id, NO_DOUBT)
+
     def raft_hard(self) -> HardState:
         """Return the newest term of the catalog's group that this node was asked to keep, and its vote in it."""
         return self._facts.found.raft_hard
@@ -110,6 +139,49 @@ class MemberView:
     def conf(self, stream_id: int) -> Conf | None:
         """Return the newest claim and the last opened one of a stream, as applied; None where it was never claimed."""
         return self._state.catalog.authority.confs.get(StreamId(stream_id))
+
+    def directory_of(self, node: int) -> int:
+        """Return the directory with which a node counts by the members that are applied; 0 for any."""
+        return self._state.catalog.group.directory_of(node)
+
+    def claimed_streams(self) -> list[int]:
+        """Return the streams with a claim, as applied."""
+        return list(self._state.catalog.authority.confs)
+
+    def applied(self, stream_id: int) -> int:
+        """Return the position of the last record that is applied; 0 where there is none."""
+        log = self._state.find_log(stream_id)
+        return 0 if log is None else log.applied
+
+    def overridden(self) -> Iterable[tuple[StreamId, Override]]:
+        """Return every stream that is claimed for another node than the ring names."""
+        return self._state.overrides.overridden()
+
+    def home_of(self, stream_id: StreamId) -> int:
+        """Return the node that the ring names for a stream that exists."""
+        return self._state.overrides.home_of(self._state.catalog.entries[stream_id])
+
+    def is_pinned(self, stream_id: StreamId) -> bool:
+        """Return True for a stream that an operator pinned."""
+        return stream_id in self._state.catalog.wishes.pinned
+
+    def returns_to(self, stream_id: StreamId) -> int:
+        """Return the node that an operator sent a stream back to, or 0."""
+        return self._state.catalog.wishes.returning.get(stream_id, 0)
+
+    def may_move(self, stream_id: int) -> bool:
+        """Return True for a stream that another node could lead: it is not being restored, and not damaged here."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        return replica is not None and not replica.importing and replica.damage is None
+
+    def unclaimed_streams(self) -> list[int]:
+        """Return the streams that were never claimed, as applied: those of a single node."""
+        catalog = self._state.catalog
+        return [stream_id for stream_id in catalog.entries if stream_id not in catalog.authority.confs]
+
+    def confs(self) -> Iterable[Conf]:
+        """Return the confs of all streams, as applied."""
+        return self._state.catalog.authority.confs.values()
 
     def catalog_members(self, position: int | None = None) -> GroupMembers | None:
         """Return the group's members that are in force at a position (None: at the last one applied).

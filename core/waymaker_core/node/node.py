@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from waymaker_core.api import authority_requests as authority
 from waymaker_core.api import cluster_requests as cluster
 from waymaker_core.api import collection_requests as cq
 from waymaker_core.api import inputs as events
@@ -16,6 +17,7 @@ from waymaker_core.api import kv_requests as kv
 from waymaker_core.api import object_requests as objects
 from waymaker_core.api import requests as rq
 from waymaker_core.api import sketch_requests as sq
+from waymaker_core.api.authority_requests import NodeSums
 from waymaker_core.api.effects import ConfChanged, Effect, Halt
 from waymaker_core.api.inputs import Call, Input
 from waymaker_core.api.requests import ConsumerInfo, Messages, SourceStatus, StreamStats
@@ -37,6 +39,7 @@ from waymaker_core.node.file_gc import Garbage
 from waymaker_core.node.following import Following
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
+from waymaker_core.node.handlers.authority import AuthorityCalls, sums_by_primary
 from waymaker_core.node.handlers.buckets import Buckets
 from waymaker_core.node.handlers.claiming import Claiming
 from waymaker_core.node.handlers.collections import Collections
@@ -74,6 +77,7 @@ from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.node.transfer.adoption import Adoption
+from waymaker_core.node.transfer.record_reads import RecordReads
 from waymaker_core.node.transfer.segment_pins import SegmentPins
 from waymaker_core.node.transfer.transfers import TransferInput, Transfers
 from waymaker_core.storage.frame import directory_key
@@ -86,8 +90,7 @@ class Node(MemberView):
     """One node in service. Made by `open_node`; `step` until it emits `Halt`, then drop it."""
 
     def __init__(self, restored: Restored) -> None:
-        state = restored.state
-        self._state = state
+        state = self._state = restored.state
         self.config = state.config
         journal, recovered = restored.journal, restored.recovered
         facts = self._facts = Facts(state, journal, recovered.facts)
@@ -124,8 +127,7 @@ class Node(MemberView):
             feed,
             facts,
         )
-        letter_box = LetterBox(state, gate, calls)
-        self._sourcing = Sourcing(state, self._committing, indexes, quarantine, feed, letter_box)
+        self._sourcing = Sourcing(state, self._committing, indexes, quarantine, feed, LetterBox(state, gate, calls))
         self._following = Following(state, group_commit, facts)
         self._incarnations = Incarnations(state, group_commit, claims)
         self._leadership = Leadership(state, group_commit, gate, parking, subscriptions, fetches, registry, claims)
@@ -145,6 +147,7 @@ class Node(MemberView):
         adoption = Adoption(state, group_commit, self._applier, shared_files)
         key = directory_key(recovered.manifest.directory_id)
         self._transfers = Transfers(state, garbage, self._pins, checkpoints, adoption, key)
+        self._record_reads = RecordReads(state, journal, self._pins, key)
         self._inactive = Inactive(state, group_commit)
         self._retention = Retention(state, group_commit, indexes, quarantine)
         self._space = DiskSpace(state, group_commit, calls, checkpoints, reserve)
@@ -167,8 +170,7 @@ class Node(MemberView):
             Timer.DRAIN: lambda _: None,  # `Drain.advance` looks at it in each step
         }
         self._halted = self._begun = False
-        self._capacity_changes = 0
-        self._orphans = restored.orphans
+        self._capacity_changes, self._orphans = 0, restored.orphans
         self.directory_id = recovered.manifest.directory_id.hex()
         """The identity that the data directory was given when it was made."""
         for replica in state.replicas.values():
@@ -198,6 +200,7 @@ class Node(MemberView):
         reading = Reading(state, gate, registry)
         collections = Collections(state, self._committing, gate, self._indexes, self._quarantine, registry)
         sketches = Sketches(state, self._committing, gate, registry)
+        placing = AuthorityCalls(state, group_commit, gate, registry)
         return {
             cq.PutEntries: collections.put_entries,
             cq.RemoveEntries: collections.remove_entries,
@@ -217,6 +220,12 @@ class Node(MemberView):
             sq.GetSketchInfo: sketches.describe,
             cluster.ClaimStream: claiming.claim_stream,
             cluster.OpenAuthority: claiming.open_authority,
+            cluster.ClaimStreams: claiming.claim_streams,
+            cluster.OpenAuthorities: claiming.open_authorities,
+            authority.SetStreamPinned: placing.set_pinned,
+            authority.ClearStreamAuthority: placing.clear,
+            authority.ListOverrides: placing.list_overrides,
+            authority.GetClusterStats: placing.cluster_stats,
             rq.Publish: publishing.publish,
             rq.Fetch: consuming.fetch,
             rq.Ack: consuming.ack,
@@ -358,8 +367,14 @@ class Node(MemberView):
             self._applier.replicated(event.stream_id, event.position)
         elif isinstance(event, events.StepDown | events.Lead):
             self._change_leader(event)
+        elif isinstance(event, events.PrepareMove):
+            self._leadership.prepare_move(StreamId(event.stream_id))
         elif isinstance(event, TransferInput):
             self._transfers.process(event)
+        elif isinstance(event, events.ReadRecords):
+            self._record_reads.read_records(event)
+        elif isinstance(event, events.EndReading):
+            self._record_reads.end_reading(event)
         elif isinstance(event, events.Confirmed):
             self._gate.confirmed(event.stream_id, event.question)
         elif isinstance(event, events.Append):
@@ -370,6 +385,8 @@ class Node(MemberView):
             self._following.promise(event)
         elif isinstance(event, events.KeepVote):
             self._following.keep_vote(event)
+        elif isinstance(event, events.KeepDoubts):
+            self._following.keep_doubts(event)
         elif isinstance(event, events.Enrol):
             self._following.enrol(event)
         else:
@@ -466,6 +483,7 @@ class Node(MemberView):
         """Assert every invariant between steps, at the cost of looking at everything; for tests and simulations."""
         if not self._halted:
             invariants.check(self._state)
+            assert self._gate.count == self._gate.recount(), "answers that wait are counted wrong"
 
     # ------------------------------------------------------------------ figures
 
@@ -507,6 +525,11 @@ class Node(MemberView):
         yield _figures("", self._state.catalog_log, self._state.catalog_leads)
         for replica in self._state.replicas.values():
             yield _figures(replica.name, replica.log, replica.leads)
+
+    def sums_led(self) -> NodeSums:
+        """Return the streams added up whose newest claim names this node. Costs a look at every stream."""
+        own = self.config.node_id
+        return sums_by_primary(self._state).get(own, NodeSums(own))
 
     def log_of(self, call: Call) -> int:
         """Return the id of the log whose leader answers a call, in a cluster; the catalog's is 0."""

@@ -10,6 +10,7 @@ from collections.abc import Generator
 
 from waymaker_core.api.inputs import SentRecord
 from waymaker_core.model.disk_ops import DiskFailure, DiskOp, FailureKind, OpResult
+from waymaker_core.model.records import MembersRecord
 from waymaker_core.model.types import CATALOG, Now, StreamId
 from waymaker_core.node.apply import EMPTIED, start_replica
 from waymaker_core.node.config import NodeConfig
@@ -24,14 +25,16 @@ from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.storage.disk_steps import Steps
 from waymaker_core.storage.errors import JournalFull
 from waymaker_core.storage.format_version import FORMAT_VERSION
-from waymaker_core.storage.frame import COMMIT
+from waymaker_core.storage.frame import COMMIT, DOUBT, RAFT_HARD
 from waymaker_core.storage.journal.facts import batches, encode_fact
 from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.storage.paths import BLOCKS, JOURNAL, SHARED_BLOCKS, block_owner
 from waymaker_core.storage.recovery.recovery import Recovered, recover
-from waymaker_core.storage.recovery.reopening import perform
+from waymaker_core.storage.recovery.reopening import erase, perform
 from waymaker_core.storage.recovery.replay import Quarantine
 
+TERMS_SKIPPED = 1 << 16
+"""Terms that a node skips where it may have forgotten votes; each takes a write of its own."""
 NO_FREE_SPACE = "the disk is full: there was no room to begin this ephemeral stream anew; free some and start again"
 
 
@@ -51,13 +54,17 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
         config.node_id,
         replicated=config.replicated,
         keeps_recent=config.member,
+        notes_tears=config.member,
     )
     restoring.finish_restore()
     journal = Journal(recovered.journal, config.limits)
     if not config.replicated:
         yield from _note_committed(recovered, journal)
         yield from _begin_new_incarnations(restoring, journal, now)
+    if recovered.remnants:
+        yield from _note_tear(recovered, restoring, journal)
     state = NodeState(config, restoring.catalog, restoring.catalog_position, restoring.replicas, restoring.changes)
+    state.overrides.refresh_all()
     state.now = now
     if state.recent is not None:
         for stream_id, records in recovered.recent.items():
@@ -117,6 +124,32 @@ def _note_committed(recovered: Recovered, journal: Journal) -> Steps:
     except JournalFull as problem:
         raise DiskFailure(FailureKind.NO_SPACE, JOURNAL, 0, str(problem)) from problem
     yield from _flush(journal)
+
+
+def _note_tear(recovered: Recovered, restoring: Restoring, journal: Journal) -> Steps:
+    """Note durably that the end of the journal may be missing, before the signs of it are erased.
+
+    What was promised, acknowledged or voted last may be forgotten. The node enters a term of the catalog's group in which it
+    gave no vote: a torn end holds far fewer terms than the node skips.
+    """
+    facts = recovered.facts
+    suffix = recovered.suffixes.get(CATALOG, [])
+    grouped = facts.raft_hard.term > 0 or restoring.catalog.group.members[-1].position > 0
+    rows: list[tuple[int, tuple[int, ...]]] = []
+    term = 1
+    if grouped or any(isinstance(each.record, MembersRecord) for each in suffix):
+        term = facts.raft_hard.term + TERMS_SKIPPED
+        rows.append((RAFT_HARD, (CATALOG, term, 0)))
+    rows.append((DOUBT, (CATALOG, term, 1)))
+    yield from _make_spare(journal)
+    try:
+        for kind, row in rows:
+            journal.append_fact(kind, encode_fact(kind, [row]))
+            facts.learn(kind, [row])
+    except JournalFull as problem:
+        raise DiskFailure(FailureKind.NO_SPACE, JOURNAL, 0, str(problem)) from problem
+    yield from _flush(journal)
+    yield from erase(recovered.remnants, *journal.place())
 
 
 def _flush(journal: Journal) -> Steps:

@@ -22,6 +22,7 @@ def begin(state: MemberState) -> None:
     state.role = Role.PRE_CANDIDATE
     state.leader = 0
     state.votes = {state.id: True}
+    state.doubtful = set()
     state.arm_election()
     _ask(state, state.term + 1, pre=True, forced=False)
 
@@ -32,6 +33,7 @@ def campaign(state: MemberState, forced: bool) -> None:
     state.role = Role.CANDIDATE
     state.leader = 0
     state.votes = {}
+    state.doubtful = set()
     state.arm_election()
     # The only voter's deadline is now, and would come again before its vote is durable.
     state.election_deadline = max(state.election_deadline, state.now + state.settings.election_ms)
@@ -69,7 +71,7 @@ def on_vote_request(state: MemberState, request: VoteRequest) -> None:
     state.send(VoteResponse(state.id, request.sender, term, request.pre, granted))
 
 
-def on_vote_response(state: MemberState, response: VoteResponse) -> None:
+def on_vote_response(state: MemberState, response: VoteResponse, doubtful: bool) -> None:
     """Count an answer of a voter to the question that is open, and no other."""
     if response.pre:
         asked = state.role == Role.PRE_CANDIDATE and response.term == state.term + response.granted
@@ -77,6 +79,8 @@ def on_vote_response(state: MemberState, response: VoteResponse) -> None:
         asked = state.role == Role.CANDIDATE
     if asked:
         state.votes.setdefault(response.sender, response.granted)
+        if doubtful:
+            state.doubtful.add(response.sender)
         decide(state)
 
 
@@ -90,9 +94,9 @@ def count_own_vote(state: MemberState) -> None:
 def decide(state: MemberState) -> None:
     """Go on when the answers decide: to the campaign, to the leadership, or back."""
     members = state.log.members
-    granted = sum(state.votes.get(node, False) for node in members.voters)
+    granted = [node for node in members.voters if state.votes.get(node, False)]
     refused = sum(not state.votes.get(node, True) for node in members.voters)
-    if granted >= members.majority:
+    if is_elected(state, granted):
         if state.role == Role.PRE_CANDIDATE:
             campaign(state, forced=False)
         else:
@@ -101,6 +105,21 @@ def decide(state: MemberState) -> None:
         deadline = state.election_deadline
         state.step_down(state.term, 0)
         state.election_deadline = deadline
+
+
+def is_elected(state: MemberState, granted: list[int]) -> bool:
+    """Return True if these votes suffice: a majority of members that have forgotten nothing, or all (rule `vote_in_doubt`).
+
+    A member in doubt may lack what a majority had with it. If all vote, the most complete log wins.
+    """
+    certain = sum(is_certain(state, node) for node in granted)
+    members = state.log.members
+    return certain >= members.majority or len(granted) == len(members.voters)
+
+
+def is_certain(state: MemberState, node: int) -> bool:
+    """Return True for a voter that has forgotten nothing."""
+    return state.doubt == 0 if node == state.id else node not in state.doubtful
 
 
 def lead(state: MemberState) -> None:

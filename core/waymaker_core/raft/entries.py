@@ -57,15 +57,16 @@ class SnapshotMeta:
 
 
 class Durable(NamedTuple):
-    """The facts that a member begins with: what its disk holds, in order.
+    """The facts that a member begins with: what its disk holds, in order. `doubt`: see `MemberState`.
 
-    `entries` follow the snapshot without a gap. A new group begins everywhere with the same snapshot, of term 0, which names
-    its first members; a node that will be added begins with none.
+    `entries` follow the snapshot without a gap. The members that a group begins with are named by a snapshot of term 0 that all
+    of them begin with, or by an entry of term 0 that one of them has. A node that knows none campaigns for nothing.
     """
 
     hard: HardState = HardState()
     snapshot: SnapshotMeta = SnapshotMeta()
     entries: tuple[Entry, ...] = ()
+    doubt: int = 0
 
 
 def size_of(entry: Entry) -> int:

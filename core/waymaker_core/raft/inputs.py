@@ -10,9 +10,13 @@ from waymaker_core.raft.messages import Message
 
 @dataclass(slots=True, eq=False)
 class Received:
-    """A message arrived. With a `SnapshotRequest`, its payload is complete and verified."""
+    """A message arrived. With a `SnapshotRequest`, its payload is complete and verified.
+
+    `doubtful`: its sender may have forgotten entries that it acknowledged.
+    """
 
     message: Message
+    doubtful: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -46,12 +46,14 @@ from waymaker_core.raft.state import NEVER, MemberState
 class Raft:
     """One member. `seed` decides its election timeouts: members of a group should have different ones.
 
-    `CorruptState` if `durable` is nothing that a member can have written.
+    `CorruptState` if `durable` is nothing that a member can have written. `directory`: the one in which `durable` lies.
     """
 
-    def __init__(self, id_: int, settings: RaftSettings, seed: int, now: int, durable: Durable) -> None:
+    def __init__(
+        self, id_: int, settings: RaftSettings, seed: int, now: int, durable: Durable, directory: int = 0
+    ) -> None:  # fmt: skip
         validity.check_durable(durable)
-        self._state = MemberState(id_, settings, seed, now, durable)
+        self._state = MemberState(id_, settings, seed, now, durable, directory)
 
     def step(self, now: int, inputs: Iterable[Input]) -> list[Effect]:
         """Take inputs in order, and do what is due by `now`, in milliseconds of a clock that never goes back."""
@@ -116,6 +118,11 @@ class Raft:
     def contradictions(self) -> int:
         """Return how many messages no correct member can have sent."""
         return self._state.contradictions
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Return True while this member may have forgotten entries that it acknowledged."""
+        return self._state.doubt > 0
 
     def load(self) -> Load:
         """Return how much waits in this member."""
@@ -188,10 +195,10 @@ def _on_received(state: MemberState, each: Received) -> None:
     if message.to != state.id or message.sender == state.id or not validity.is_plausible(message):
         state.contradictions += 1
     elif len(state.log.writes) < state.settings.writes_max and admits(state, message):
-        _look_at(state, message)
+        _look_at(state, message, each.doubtful)
 
 
-def _look_at(state: MemberState, message: Message) -> None:
+def _look_at(state: MemberState, message: Message, doubtful: bool) -> None:
     """Hand a message of this term to the part that knows it."""
     if isinstance(message, AppendRequest):
         if _is_only_leader(state, message.sender):
@@ -199,7 +206,7 @@ def _look_at(state: MemberState, message: Message) -> None:
     elif isinstance(message, VoteRequest):
         elections.on_vote_request(state, message)
     elif isinstance(message, VoteResponse):
-        elections.on_vote_response(state, message)
+        elections.on_vote_response(state, message, doubtful)
     elif isinstance(message, SnapshotRequest):
         if _is_only_leader(state, message.sender):
             following.on_snapshot_request(state, message)
@@ -278,6 +285,9 @@ def _on_wish(state: MemberState, each: Propose | ProposeChange | Read | Transfer
 def _on_applied(state: MemberState, each: Applied) -> None:
     if state.applied < each.index <= state.delivered:
         state.applied = each.index
+        if 0 < state.doubt <= state.log.term_at(each.index):
+            # A leader of a later term had all that was committed before, and this log is that leader's up to here.
+            state.doubt = 0
         writing.want_snapshot(state)
 
 

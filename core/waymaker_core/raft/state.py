@@ -12,6 +12,7 @@ from typing import Final
 from waymaker_core.raft.effects import Effect, Reason, Refused, Role
 from waymaker_core.raft.entries import Durable, Entry, EntryKind, HardState
 from waymaker_core.raft.log import RaftLog
+from waymaker_core.raft.members import Members
 from waymaker_core.raft.messages import Message
 from waymaker_core.raft.random_source import RandomSource
 from waymaker_core.raft.settings import RaftSettings
@@ -93,10 +94,22 @@ class MemberState:
         "id", "settings", "random", "now", "term", "vote", "role", "leader", "log", "commit", "verified", "acked",
         "delivered", "applied", "votes", "leading", "stalled", "election_deadline", "last_contact", "number", "hard",
         "hard_number", "saved_number", "effects", "outbox", "held", "contradictions", "snapshot_asked", "reported",
+        "directory", "doubt", "doubtful",
     )  # fmt: skip
 
-    def __init__(self, id_: int, settings: RaftSettings, seed: int, now: int, durable: Durable) -> None:
+    def __init__(
+        self, id_: int, settings: RaftSettings, seed: int, now: int, durable: Durable, directory: int = 0
+    ) -> None:  # fmt: skip
         self.id = id_
+        self.directory = directory
+        self.doubt = durable.doubt
+        """The term from which on a leader's entries prove that nothing is missing here; 0 where nothing may be missing.
+
+        Up to the last one, this member may have forgotten entries that it acknowledged. Its votes count only if all voters give
+        theirs.
+        """
+        self.doubtful: set[int] = set()
+        """Voters that may have forgotten entries, of those that granted their votes."""
         self.settings = settings
         self.random = RandomSource(seed)
         self.now = now
@@ -144,7 +157,11 @@ class MemberState:
     @property
     def is_voter(self) -> bool:
         """Return True if this member votes in the set in force."""
-        return self.id in self.log.members.voters
+        return self._votes_in(self.log.members)
+
+    def _votes_in(self, members: Members) -> bool:
+        """Return True for a set where this member votes, with the directory that it has (rule `vote_as_named`)."""
+        return self.id in members.voters and members.directory_of(self.id) in (0, self.directory)
 
     @property
     def may_campaign(self) -> bool:
@@ -156,7 +173,7 @@ class MemberState:
 
         The others may lack that entry, and then elect no node but this one (Raft thesis, 4.2.2).
         """
-        return self.is_voter or self.id in self.log.members_at(self.commit).voters
+        return self.is_voter or self._votes_in(self.log.members_at(self.commit))
 
     def hears_leader(self) -> bool:
         """Return True while a leader is in office as far as this member knows: it then answers no candidate.

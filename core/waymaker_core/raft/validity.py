@@ -77,12 +77,10 @@ def _is_known(entry: Entry) -> bool:
 
 def check_durable(durable: Durable) -> None:
     """Compare what a disk holds with what a member writes. `CorruptState` where it cannot be."""
-    hard, snapshot, entries = durable
+    hard, snapshot, entries, _ = durable
     if hard.term < 0 or hard.vote < 0 or snapshot.index < 0 or snapshot.term < 0:
         raise CorruptState("a negative number")
-    if (snapshot.index > 0) != (len(snapshot.members.voters) > 0):
-        raise CorruptState("a snapshot names voters, and has an index above 0; a node without one has neither")
-    if entries and not snapshot.index:
-        raise CorruptState("entries without a snapshot before them")
+    if snapshot.members.voters and not snapshot.index:
+        raise CorruptState("voters before the first entry")
     if not _follow(snapshot.term, entries, hard.term):
         raise CorruptState(f"an entry is unreadable, or has a term outside {snapshot.term}..{hard.term}")

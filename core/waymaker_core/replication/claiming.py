@@ -61,7 +61,7 @@ def is_fenced(leading: Leading) -> bool:
 
 def counts(given: Seat, wanted: Seat) -> bool:
     """Return True if an answer comes from the directory that counts."""
-    return given == wanted
+    return wanted.admits(given)
 
 
 def is_certain(promise: Promised) -> bool:

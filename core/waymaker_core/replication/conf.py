@@ -6,10 +6,14 @@ from typing import NamedTuple
 
 
 class Seat(NamedTuple):
-    """The place of one replica in a set: its node, and the identity of the directory that counts."""
+    """The place of one replica in a set: its node, and the number of the directory that counts; 0 for any."""
 
     node: int
     directory: int
+
+    def admits(self, given: Seat) -> bool:
+        """Return True if a replica that names its node and directory has this place."""
+        return given.node == self.node and self.directory in (0, given.directory)
 
 
 class Claim(NamedTuple):
@@ -26,7 +30,7 @@ class Claim(NamedTuple):
 
     def has_seat(self, seat: Seat) -> bool:
         """Return True for a replica of the set, in the directory that counts."""
-        return seat in self.replicas
+        return any(each.admits(seat) for each in self.replicas)
 
 
 class Conf(NamedTuple):

@@ -1,14 +1,26 @@
 """Everything that a replica can want done. The mirror of `inputs`.
 
 What the node is to do is an input of the node. `Promise`, `Enrol`, `Cut` and `Append` carry a number and are answered by `Kept`
-or `Declined`, in order; `Lead`, `StepDown`, `Replicated` and `Confirmed` are not answered.
+or `Declined`, in order, `ReadRecords` by `RecordsRead`. `Lead`, `StepDown`, `Replicated`, `Confirmed` and `EndReading` are not
+answered.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waymaker_core.api.inputs import Append, Confirmed, Cut, Enrol, Lead, Promise, Replicated, StepDown
+from waymaker_core.api.inputs import (
+    Append,
+    Confirmed,
+    Cut,
+    EndReading,
+    Enrol,
+    Lead,
+    Promise,
+    ReadRecords,
+    Replicated,
+    StepDown,
+)
 from waymaker_core.replication.messages import Message
 
 
@@ -46,10 +58,10 @@ class NoteDoubt:
 
 @dataclass(slots=True, eq=False)
 class SnapshotNeeded:
-    """A node lacks records that are not at hand any more: it needs a snapshot of this replica's state."""
+    """A node lacks records that the journal has no more: it needs a snapshot of this replica's state."""
 
     to: int
 
 
-NodeInput = Promise | Enrol | Cut | Append | Lead | StepDown | Replicated | Confirmed
+NodeInput = Promise | Enrol | Cut | Append | Lead | StepDown | Replicated | Confirmed | ReadRecords | EndReading
 Effect = Send | ProposeOpened | GiveUp | NoteDoubt | SnapshotNeeded | NodeInput

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from waymaker_core.api.inputs import Replicated
+from typing import Final
+
+from waymaker_core.api.inputs import ReadRecords, Replicated, SentRecord
 from waymaker_core.replication.log_view import begun_epoch
 from waymaker_core.replication.messages import (
     Acked,
@@ -16,7 +18,10 @@ from waymaker_core.replication.messages import (
     Refused,
     Want,
 )
-from waymaker_core.replication.state import ReplicaState
+from waymaker_core.replication.state import WAITING_MAX, ReplicaState
+
+CLAIMANT: Final = 0
+"""The reader of what is read for a claimant: nothing is kept for it, for it can give its claim up in favour of this node."""
 
 
 def on_fence(state: ReplicaState, sender: int, message: Fence) -> None:
@@ -40,13 +45,31 @@ def on_want(state: ReplicaState, sender: int, message: Want) -> None:
         return
     log, first = state.log, message.first
     records = state.source.records(first, state.settings.append_bytes_max) if first <= log.end else ()
-    if records is None:
-        state.send_now(sender, Lacking(message.epoch))
+    if records is not None:
+        _donate(state, sender, message.epoch, first, records)
+    elif state.donating != (message.epoch, sender, first):
+        state.donating = message.epoch, sender, first
+        state.effects.append(ReadRecords(state.stream_id, CLAIMANT, first, state.settings.append_bytes_max))
+
+
+def on_read(state: ReplicaState, first: int, records: tuple[SentRecord, ...] | None) -> None:
+    """Give a claimant what was read of the log for it, or say that the journal has it no more."""
+    donating, state.donating = state.donating, None
+    if donating is None or donating[2] != first or state.promised != donating[0]:
         return
-    donation = Donation(
-        message.epoch, state.seat, state.log_epoch, log.end, first, log.epoch_at(first - 1), records
-    )  # fmt: skip
-    state.send_now(sender, donation)
+    if state.is_silent or not state.is_durable():
+        return
+    epoch, claimant, _ = donating
+    if records is None:
+        state.send_now(claimant, Lacking(epoch))
+    else:
+        _donate(state, claimant, epoch, first, records)
+
+
+def _donate(state: ReplicaState, to: int, epoch: int, first: int, records: tuple[SentRecord, ...]) -> None:
+    log = state.log
+    prev_epoch = log.epoch_at(first - 1)
+    state.send_now(to, Donation(epoch, state.seat, state.log_epoch, log.end, first, prev_epoch, records))
 
 
 def on_append(state: ReplicaState, sender: int, message: Append) -> None:
@@ -117,6 +140,8 @@ def apply_when_durable(state: ReplicaState, position: int) -> None:
     if state.is_durable():
         apply(state, position)
     elif position > max(state.commit, state.unapplied[-1][1] if state.unapplied else 0):
+        if len(state.unapplied) >= WAITING_MAX:
+            state.unapplied.popleft()  # a later one says more
         state.unapplied.append((state.last_ask, position))
 
 

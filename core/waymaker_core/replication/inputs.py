@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from waymaker_core.api.inputs import SentRecord
 from waymaker_core.replication.conf import Conf
 from waymaker_core.replication.messages import Message
 
@@ -55,4 +56,23 @@ class Question:
     number: int
 
 
-Input = Received | ConfChanged | Kept | Declined | Written | Question
+@dataclass(slots=True, eq=False)
+class RecordsRead:
+    """Records of the log from a position on were read from the journal; None where it has them no more.
+
+    `reader`: the follower that they are for, or 0 for a claimant that this replica gives its log to.
+    """
+
+    reader: int
+    first: int
+    records: tuple[SentRecord, ...] | None
+
+
+@dataclass(slots=True, eq=False)
+class Returned:
+    """Another node was heard again after a silence."""
+
+    node: int
+
+
+Input = Received | Returned | ConfChanged | Kept | Declined | Written | Question | RecordsRead

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from waymaker_core.api.inputs import Confirmed, Lead, Replicated
+from waymaker_core.api.inputs import Confirmed, EndReading, Lead, ReadRecords, Replicated, SentRecord
 from waymaker_core.replication.conf import Claim, Seat
 from waymaker_core.replication.effects import SnapshotNeeded
 from waymaker_core.replication.messages import Acked, Append, Heard, Mismatch
@@ -76,7 +76,7 @@ def on_mismatch(state: ReplicaState, leading: Leading, sender: int, message: Mis
         return
     follower.probing = True
     follower.next = max(common, follower.match) + 1
-    follower.in_flight.clear()
+    follower.forget_flights()
 
 
 def _answered(state: ReplicaState, leading: Leading, sender: int, message: Acked | Heard | Mismatch) -> Follower | None:
@@ -86,6 +86,7 @@ def _answered(state: ReplicaState, leading: Leading, sender: int, message: Acked
     follower = leading.followers.get(sender)
     if follower is None or not is_member(leading.claim, message.seat):
         return None
+    follower.retry_ms = 0
     if not isinstance(message, Mismatch):
         follower.commit = max(follower.commit, message.commit)
         if follower.commit >= leading.commit:
@@ -108,8 +109,7 @@ def is_member(claim: Claim, seat: Seat) -> bool:
 
 def _agree(state: ReplicaState, follower: Follower, position: int) -> None:
     """Stream behind a position up to which the follower's log agrees."""
-    while follower.in_flight and follower.in_flight[0][0] <= position:
-        follower.in_flight.popleft()
+    if follower.end_flight(position):
         follower.deadline = state.now + state.settings.retry_ms
     if follower.probing:
         follower.probing = False
@@ -193,47 +193,94 @@ def send_all(state: ReplicaState, leading: Leading) -> None:
 def _send_to(state: ReplicaState, leading: Leading, node: int, follower: Follower) -> None:
     window = state.settings.window_bytes_max
     due = state.now >= follower.deadline
+    if follower.reading:
+        if not follower.probing:
+            _note(state, leading, node, follower, due=due)
+        return
     if due and (follower.in_flight or follower.probing):
-        # Nothing came back: begin again behind what is known.
+        # Nothing came back: ask where its log ends, without records, for it may be gone for long.
         follower.probing = True
-        follower.in_flight.clear()
+        wait = 2 * follower.retry_ms or state.settings.retry_ms
+        follower.retry_ms = min(wait, max(state.settings.retry_ms, state.settings.retry_max_ms))
+        follower.forget_flights()
         follower.next = min(follower.next, state.log.end + 1)
         if follower.match >= 0:
             follower.next = follower.match + 1
-        _append(state, leading, node, follower)
+        _send(state, leading, node, follower, ())
         return
     if follower.probing:
         if not follower.in_flight and not follower.lacks:
             _append(state, leading, node, follower)
         return
-    while follower.next <= state.log.end and sum(size for _, size in follower.in_flight) < window:
+    while follower.next <= state.log.end and follower.flight_bytes < window:
         if not _append(state, leading, node, follower):
-            return
+            break
+    if not follower.probing:
+        _note(state, leading, node, follower, due=due)
+
+
+def _note(state: ReplicaState, leading: Leading, node: int, follower: Follower, *, due: bool) -> None:
+    """Send an append without records, where a question or a commit is news for a follower that nothing else is sent to."""
     asked = bool(leading.questions) and (due or follower.asked < leading.round)
     if asked or state.now >= follower.note_at:
-        _append(state, leading, node, follower)
+        _send(state, leading, node, follower, ())
 
 
 def _append(state: ReplicaState, leading: Leading, node: int, follower: Follower) -> bool:
-    """Send the next records, if there are any, with the commit and the round. Return False where they are not at hand."""
+    """Send the next records, if there are any, with the commit and the round. Return False where they are read first."""
     settings, log = state.settings, state.log
-    prev = follower.next - 1
     records = state.source.records(follower.next, settings.append_bytes_max) if follower.next <= log.end else ()
     if records is None:
-        _lacks(state, follower, node)
+        if follower.flight_bytes < settings.catch_up_bytes_max:
+            follower.reading, follower.reads = follower.next, True
+            state.effects.append(ReadRecords(state.stream_id, node, follower.next, settings.append_bytes_max))
         return False
-    prev_epoch = log.epoch_at(prev)
+    if follower.reads:
+        follower.reads = False
+        state.effects.append(EndReading(state.stream_id, node))
+    _send(state, leading, node, follower, records)
+    return True
+
+
+def returned(state: ReplicaState, leading: Leading, node: int) -> None:
+    """Ask a follower at once that was silent for a while: its node was heard again."""
+    follower = leading.followers.get(node)
+    if follower is not None and follower.retry_ms:
+        follower.retry_ms, follower.deadline = 0, state.now
+
+
+def on_read(
+    state: ReplicaState, leading: Leading, node: int, first: int, records: tuple[SentRecord, ...] | None
+) -> None:
+    """Send a follower what was read for it; where the journal has it no more, it needs a snapshot."""
+    follower = leading.followers.get(node)
+    if follower is None or follower.reading != first:
+        return
+    follower.reading = 0
+    if follower.next != first:
+        return
+    if records is None:
+        _lacks(state, follower, node)
+    else:
+        _send(state, leading, node, follower, records)
+
+
+def _send(
+    state: ReplicaState, leading: Leading, node: int, follower: Follower, records: tuple[SentRecord, ...]
+) -> None:
+    """Send an append with these records, which are the next ones."""
+    settings, prev = state.settings, follower.next - 1
+    prev_epoch = state.log.epoch_at(prev)
     message = Append(leading.claim.epoch, leading.start, prev, prev_epoch, records, leading.commit, leading.round)
     state.send_now(node, message)
     size = MESSAGE_BYTES + sum(len(each.meta) + len(each.body) for each in records)
     if records or follower.probing:
-        follower.in_flight.append((prev + len(records), size))
+        follower.add_flight(prev + len(records), size)
     follower.next += len(records)
     follower.asked, follower.lacks = leading.round, False
-    follower.deadline = state.now + settings.retry_ms
+    follower.deadline = state.now + (follower.retry_ms or settings.retry_ms)
     if follower.note_at < NEVER:
         follower.note_at = follower.deadline
-    return True
 
 
 def _lacks(state: ReplicaState, follower: Follower, node: int) -> None:
@@ -247,7 +294,9 @@ def next_deadline(leading: Leading) -> int:
     """Return the moment at which something is to be sent again."""
     deadline = leading.deadline
     for follower in leading.followers.values():
-        if follower.in_flight or follower.probing or leading.questions:
+        if follower.reading and follower.probing:
+            continue  # what is read for it comes first
+        if leading.questions or (not follower.reading and (follower.in_flight or follower.probing)):
             deadline = min(deadline, follower.deadline)
         if not follower.probing:
             deadline = min(deadline, follower.note_at)

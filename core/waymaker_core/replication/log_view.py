@@ -25,7 +25,7 @@ class LogSource(Protocol):
         """Return the epoch that is promised, and that in which the whole log was verified, durable or on the way to it."""
 
     def records(self, first: int, bytes_max: int) -> tuple[SentRecord, ...] | None:
-        """Return records from a position on, at least one if there is one; None where they are not at hand any more."""
+        """Return records from a position on, at least one if there is one; None where they are not in memory any more."""
 
 
 class LogView:

@@ -6,12 +6,22 @@ no sense is dropped. docs/replication-model.md has the protocol, and why each ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from waymaker_core.replication import claiming, following, leading
-from waymaker_core.replication.conf import Conf, Seat
+from waymaker_core.replication.conf import Claim, Conf, Seat
 from waymaker_core.replication.effects import Effect, NoteDoubt, Send
-from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Written
+from waymaker_core.replication.inputs import (
+    ConfChanged,
+    Declined,
+    Input,
+    Kept,
+    Question,
+    Received,
+    RecordsRead,
+    Returned,
+    Written,
+)
 from waymaker_core.replication.log_view import LogSource, LogView
 from waymaker_core.replication.messages import (
     Acked,
@@ -69,6 +79,12 @@ class Replica:
         return self._state.leads
 
     @property
+    def epoch_led(self) -> int:
+        """Return the epoch in which the node was told to lead; 0 while it leads none."""
+        own = self._state.leading
+        return own.claim.epoch if own is not None and self._state.leads else 0
+
+    @property
     def phase(self) -> Phase | None:
         """Return how far this node is with the epoch that it claims or leads; None where it does neither."""
         own = self._state.leading
@@ -83,6 +99,54 @@ class Replica:
     def log_epoch(self) -> int:
         """Return the epoch in which the whole log was verified."""
         return self._state.log_epoch
+
+    def lags(self) -> Iterator[tuple[int, int | None]]:
+        """Yield each follower with the records that it lacks, None where that is not known. Only a primary has followers."""
+        own = self._state.leading
+        for node, follower in () if own is None else own.followers.items():
+            yield node, None if follower.match < 0 else self._state.log.end - follower.match
+
+    def readers(self) -> list[int]:
+        """Return the followers for which the node keeps what they need of the journal."""
+        own = self._state.leading
+        return [] if own is None else own.readers()
+
+    @property
+    def doubt(self) -> int:
+        """Return the claim up to which this replica may have forgotten something; 0 where it has forgotten nothing."""
+        return self._state.doubt
+
+    @property
+    def is_torn(self) -> bool:
+        """Return True while it is unknown which claims this replica may have forgotten."""
+        return self._state.torn
+
+    @property
+    def is_settled(self) -> bool:
+        """Return True if all that it asked to keep is durable, and it has forgotten nothing: what it says of its log counts."""
+        return self._state.is_durable() and not self._state.is_silent and not self._state.doubt
+
+    def has_seat(self, claim: Claim) -> bool:
+        """Return True if this replica counts in a claim."""
+        return claim.has_seat(self._state.seat)
+
+    @property
+    def committed(self) -> int:
+        """Return the position up to which this replica knows its log to be committed."""
+        return self._state.commit
+
+    def matched_by(self, node: int) -> int:
+        """Return how far another replica has acknowledged the log in the epoch that is led here; -1 where that is unknown."""
+        own = self._state.leading
+        follower = None if own is None else own.followers.get(node)
+        return -1 if follower is None else follower.match
+
+    def outstanding(self, end: int) -> tuple[int, int] | None:
+        """Return how far it came with what waits for a majority, of a log that ends at `end`; None where nothing waits."""
+        own = self._state.leading
+        if own is None or not (own.questions or own.commit < end):
+            return None
+        return own.commit, own.questions[0][1] if own.questions else 0
 
     @property
     def contradictions(self) -> int:
@@ -102,6 +166,14 @@ def _take(state: ReplicaState, each: Input) -> None:
     elif isinstance(each, Written):
         if state.leading is not None and state.leads:
             leading.on_written(state, state.leading, each.position)
+    elif isinstance(each, RecordsRead):
+        if each.reader == following.CLAIMANT:
+            following.on_read(state, each.first, each.records)
+        elif state.leading is not None:
+            leading.on_read(state, state.leading, each.reader, each.first, each.records)
+    elif isinstance(each, Returned):
+        if state.leading is not None:
+            leading.returned(state, state.leading, each.node)
     elif isinstance(each, Question):
         if state.leading is not None and state.leads:
             leading.ask(state, state.leading, each.number)
@@ -142,9 +214,8 @@ def _on_conf(state: ReplicaState, each: ConfChanged) -> None:
     if state.torn and each.confirmed:
         start_in_doubt(state, conf.newest.epoch)
     newest, own = conf.newest, state.leading
-    for seat in newest.replicas:
-        if seat == state.seat and not state.since:
-            state.since = newest.epoch
+    if newest.has_seat(state.seat) and not state.since:
+        state.since = newest.epoch
     if own is not None and newest.epoch > own.claim.epoch:
         state.step_down()
         own = None
@@ -159,7 +230,7 @@ def _claim_if_due(state: ReplicaState) -> None:
     conf = state.conf
     if conf is None or state.is_silent or conf.newest.primary != state.seat.node:
         return
-    if conf.newest.epoch > state.promised and may_claim(conf):
+    if conf.newest.epoch > state.promised and may_claim(conf) and conf.newest.has_seat(state.seat):
         claiming.begin(state)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from waymaker_core.api.inputs import Append, Cut, Enrol, Promise, SentRecord, StepDown
+from waymaker_core.api.inputs import Append, Cut, EndReading, Enrol, Promise, SentRecord, StepDown
 from waymaker_core.replication.conf import Claim, Conf, Seat
 from waymaker_core.replication.effects import Effect, NoteDoubt, Send
 from waymaker_core.replication.log_view import LogSource, LogView
@@ -20,6 +20,10 @@ from waymaker_core.replication.settings import ReplicationSettings
 
 NEVER: Final = 1 << 62
 """A deadline that does not come."""
+
+
+WAITING_MAX: Final = 256
+"""Messages that wait for the disk at most, and commits: further ones take the place of the oldest, as if those were lost."""
 
 
 class Phase(IntEnum):
@@ -40,7 +44,10 @@ class Phase(IntEnum):
 class Follower:
     """The knowledge of a primary about one other replica. `match`: its log is verified and durable up to here; -1: unknown."""
 
-    __slots__ = ("match", "next", "probing", "in_flight", "round", "asked", "commit", "deadline", "note_at", "lacks")
+    __slots__ = (
+        "match", "next", "probing", "in_flight", "flight_bytes", "round", "asked", "commit", "deadline", "note_at", "lacks",
+        "reading", "reads", "retry_ms",
+    )  # fmt: skip
 
     def __init__(self, end: int) -> None:
         self.match = -1
@@ -50,6 +57,8 @@ class Follower:
         """True until it is known where the logs part: one message at a time."""
         self.in_flight: deque[tuple[int, int]] = deque()
         """Appends on their way: their last position, and bytes."""
+        self.flight_bytes = 0
+        """The sum of those bytes."""
         self.round = -1
         """The newest round of confirmations that it answered."""
         self.asked = -1
@@ -59,9 +68,32 @@ class Follower:
         self.deadline = 0
         """The moment at which something is sent again, or at all."""
         self.lacks = False
-        """True while it needs records that are not at hand any more."""
+        """True while it needs records that the journal has no more."""
+        self.reading = 0
+        """The position from which on records are being read for it; 0 where none are."""
+        self.retry_ms = 0
+        """The time after which an unanswered message was sent again last; 0 once it has answered."""
+        self.reads = False
+        """True while the node keeps what it needs of the journal."""
         self.note_at = NEVER
         """The moment at which it is told of a commit, if nothing else is sent before."""
+
+    def add_flight(self, last: int, size: int) -> None:
+        """Note an append on its way."""
+        self.in_flight.append((last, size))
+        self.flight_bytes += size
+
+    def end_flight(self, position: int) -> bool:
+        """Note that all appends up to a position have arrived; return True if one was on its way."""
+        before = len(self.in_flight)
+        while self.in_flight and self.in_flight[0][0] <= position:
+            self.flight_bytes -= self.in_flight.popleft()[1]
+        return len(self.in_flight) < before
+
+    def forget_flights(self) -> None:
+        """Note that nothing on its way is counted on any more."""
+        self.in_flight.clear()
+        self.flight_bytes = 0
 
 
 class Leading:
@@ -94,6 +126,10 @@ class Leading:
         """The moment at which a fence, a wish for a log or a proposal is repeated."""
         self.proposed = False
 
+    def readers(self) -> list[int]:
+        """Return the followers for which the node keeps what they need of the journal."""
+        return [node for node, follower in self.followers.items() if follower.reads]
+
 
 class Known(NamedTuple):
     """The facts that a replica begins with, from its journal."""
@@ -121,7 +157,7 @@ class ReplicaState:
     __slots__ = (
         "stream_id", "seat", "settings", "source", "take_ask", "now", "conf", "promised", "since", "log_epoch", "doubt", "log",
         "commit", "leading", "leads", "effects", "waiting", "last_ask", "kept", "stale", "read_at", "torn", "rising",
-        "unapplied", "contradictions",
+        "unapplied", "contradictions", "donating",
     )  # fmt: skip
 
     def __init__(
@@ -152,6 +188,8 @@ class ReplicaState:
         self.rising: Rising | None = None
         self.unapplied: deque[tuple[int, int]] = deque()
         """(number that has to be kept first, position up to which the log is committed)."""
+        self.donating: tuple[int, int, int] | None = None
+        """The epoch, the claimant and the position of the records that are being read for it."""
         self.contradictions = 0
 
     # ------------------------------------------------------------ messages
@@ -164,8 +202,11 @@ class ReplicaState:
         """Send a message as soon as all that was asked to be kept is durable."""
         if self.is_durable():
             self.send_now(to, message)
-        else:
-            self.waiting.append((self.last_ask, to, message))
+            return
+        if len(self.waiting) >= WAITING_MAX:
+            # The disk stalls, and others ask again and again: what they asked first is the oldest news.
+            self.waiting.popleft()
+        self.waiting.append((self.last_ask, to, message))
 
     @property
     def is_silent(self) -> bool:
@@ -235,6 +276,9 @@ class ReplicaState:
 
     def step_down(self) -> None:
         """Throw away all that exists only while this replica leads."""
+        if self.leading is not None:
+            for node in self.leading.readers():
+                self.effects.append(EndReading(self.stream_id, node))
         self.leading = None
         if self.leads:
             self.leads = False

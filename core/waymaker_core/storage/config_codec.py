@@ -7,6 +7,7 @@ guessed from a damaged or foreign one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import cbor2
@@ -27,11 +28,13 @@ from waymaker_core.model.records import (
     EpochRecord,
     ImportEnded,
     MembersRecord,
+    ReturnWished,
     SettingsRecord,
-    StreamClaimed,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
+    StreamPinned,
+    StreamsClaimed,
     StreamUpdated,
 )
 from waymaker_core.raft.members import decode_members, encode_members
@@ -53,8 +56,10 @@ ConfigRecord = (
     | StreamUpdated
     | StreamOpened
     | MembersRecord
-    | StreamClaimed
+    | StreamsClaimed
     | AuthorityOpened
+    | StreamPinned
+    | ReturnWished
 )
 
 # ---------------------------------------------------------------- plain values
@@ -262,10 +267,14 @@ def encode_record(record: ConfigRecord) -> bytes:
             return cbor2.dumps([record.stream_id])
         case MembersRecord():
             return cbor2.dumps([record.data])
-        case StreamClaimed():
-            return cbor2.dumps([record.stream_id, record.primary, record.replicas])
+        case StreamsClaimed():
+            return cbor2.dumps(_claim_columns(record))
         case AuthorityOpened():
-            return cbor2.dumps([record.stream_id, record.epoch])
+            return cbor2.dumps([record.stream_ids, record.epochs])
+        case StreamPinned():
+            return cbor2.dumps([record.stream_id, record.pinned])
+        case ReturnWished():
+            return cbor2.dumps([record.stream_id, record.node_id])
 
 
 def decode_consumer_created(meta: bytes) -> ConsumerCreated:
@@ -362,11 +371,44 @@ def check_members(data: bytes) -> None:
         raise CorruptRecord("members that are not in their shortest encoding")
 
 
-def decode_stream_claimed(meta: bytes) -> StreamClaimed:
+def _claim_columns(record: StreamsClaimed) -> list[object]:
+    """Return streams, primaries, and numbers of sets of replicas; then the sets, in the order in which they are first named."""
+    numbers: dict[tuple[int, ...], int] = {}
+    of_streams = [numbers.setdefault(tuple(nodes), len(numbers)) for nodes in record.replicas]
+    return [record.stream_ids, record.primaries, of_streams, list(map(list, numbers))]
+
+
+def decode_streams_claimed(meta: bytes) -> StreamsClaimed:
     """See `encode_record`."""
-    stream_id, primary, replicas = _fields(meta, (int, int, list))
-    assert isinstance(stream_id, int) and isinstance(primary, int)
-    return StreamClaimed(stream_id, primary, check_replicas(primary, replicas))
+    ids, primaries, of_streams, sets = _fields(meta, (list, list, list, list))
+    stream_ids = _stream_ids(ids)
+    nodes, numbers = _column(primaries, len(stream_ids)), _column(of_streams, len(stream_ids))
+    assert isinstance(sets, list)
+    if any(number >= len(sets) for number in numbers):
+        raise CorruptRecord("a set of replicas that is not there")
+    replicas = [
+        list(check_replicas(primary, sets[number])) for primary, number in zip(nodes, numbers, strict=True)
+    ]  # fmt: skip
+    record = StreamsClaimed(stream_ids, nodes, replicas)
+    if _claim_columns(record) != [ids, primaries, of_streams, sets]:
+        raise CorruptRecord("sets of replicas that are not in the order of their streams")
+    return record
+
+
+def _stream_ids(value: object) -> list[int]:
+    """Return the column of streams that a record names: at least one, each once, in ascending order."""
+    stream_ids = _column(value)
+    if not stream_ids or any(second <= first for first, second in pairwise(stream_ids)):
+        raise CorruptRecord("streams that are not in ascending order, or none")
+    return stream_ids
+
+
+def _column(value: object, length: int | None = None) -> list[int]:
+    if not isinstance(value, list) or (length is not None and len(value) != length):
+        raise CorruptRecord("not a column of that length")
+    if any(type(number) is not int or not 0 <= number < 1 << 64 for number in value):
+        raise CorruptRecord("not a number in a column")
+    return value
 
 
 def check_replicas(primary: int, value: object) -> list[int]:
@@ -383,7 +425,24 @@ def check_replicas(primary: int, value: object) -> list[int]:
 
 def decode_authority_opened(meta: bytes) -> AuthorityOpened:
     """See `encode_record`."""
-    return AuthorityOpened(*_integers(meta, 2))
+    ids, epochs = _fields(meta, (list, list))
+    stream_ids = _stream_ids(ids)
+    return AuthorityOpened(stream_ids, _column(epochs, len(stream_ids)))
+
+
+def decode_stream_pinned(meta: bytes) -> StreamPinned:
+    """See `encode_record`."""
+    stream_id, pinned = _fields(meta, (int, bool))
+    assert isinstance(stream_id, int) and isinstance(pinned, bool)
+    return StreamPinned(stream_id, pinned)
+
+
+def decode_return_wished(meta: bytes) -> ReturnWished:
+    """See `encode_record`."""
+    record = ReturnWished(*_integers(meta, 2))
+    if not 0 < record.node_id < 1 << 64:
+        raise CorruptRecord("a return to no node")
+    return record
 
 
 def _integers(meta: bytes, count: int) -> list[int]:

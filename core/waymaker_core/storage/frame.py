@@ -52,6 +52,8 @@ ADOPT: Final = 73
 """Log and state of a stream are from here on those of a snapshot's file."""
 RAFT_HARD: Final = 74
 """The newest term that the node has seen in Raft, and its vote in it."""
+DOUBT: Final = 75
+"""Claims, and terms, up to which the node may have forgotten something: its journal ended with a tear."""
 
 CLEAN: Final = 1
 COMPLETE: Final = 2

@@ -32,11 +32,13 @@ from waymaker_core.model.records import (
     PruneRecord,
     PublishRecord,
     Record,
+    ReturnWished,
     SettingsRecord,
-    StreamClaimed,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
+    StreamPinned,
+    StreamsClaimed,
     StreamUpdated,
     appended,
 )
@@ -473,8 +475,10 @@ _DECODERS: Final[dict[int, tuple[Callable[[bytes], Record], ...]]] = {
     StreamUpdated.KIND: (config_codec.decode_stream_updated,),
     StreamOpened.KIND: (config_codec.decode_stream_opened,),
     MembersRecord.KIND: (config_codec.decode_members_record,),
-    StreamClaimed.KIND: (config_codec.decode_stream_claimed,),
+    StreamsClaimed.KIND: (config_codec.decode_streams_claimed,),
     AuthorityOpened.KIND: (config_codec.decode_authority_opened,),
+    StreamPinned.KIND: (config_codec.decode_stream_pinned,),
+    ReturnWished.KIND: (config_codec.decode_return_wished,),
 }
 
 

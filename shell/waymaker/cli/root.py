@@ -40,6 +40,7 @@ COMMANDS = {
     "check": ("checking", "Verify the data of a stopped server, or a backup."),
     "info": ("reads", "Show what the server is."),
     "status": ("status", "Show what the server is, and what each stream holds."),
+    "cluster": ("cluster", "Show the members of a cluster, and what each serves."),
     "bench": ("bench", "Measure a server: messages a second, and how long calls take."),
     "token": ("serving", "Make a bearer token."),
     "version": ("about", "Print the versions of this program and its parts."),

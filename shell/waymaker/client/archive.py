@@ -9,10 +9,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 import grpc
 import grpc.aio
 
-from waymaker.client.connection.transport import Call, CallEnded, begin, send
 from waymaker.client.contract import backup_summary
 from waymaker.client.errors import NOT_APPLIED, UNKNOWN, DeadlineExceededError, TransferCorruptedError
 from waymaker.client.values import BackupSummary
+from waymaker.wire.grpc_calls import Call, CallEnded, begin, send
 from waymaker_proto import admin_pb2 as admin
 
 PIECE_BYTES = 256 * 1024

@@ -13,22 +13,23 @@ from waymaker.client.checked import UNSET, Timeout, text
 from waymaker.client.connection.work import check_result
 from waymaker.client.errors import AlreadyExistsError, NoSuchBucketError, NoSuchStreamError, UsageError
 from waymaker.client.options import Options
+from waymaker.client.placement import Placement
 from waymaker.wire.protocol import KV_SERVICE
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 if TYPE_CHECKING:
-    from waymaker.client.connection.connection import Connection
+    from waymaker.client.connection.members import Members
     from waymaker.client.key_batches import KeyCaller
     from waymaker.client.kv import BucketSettings, KeyValue
 
 Response = TypeVar("Response", bound=Proto)
 
 
-class Buckets:
+class Buckets(Placement):
     """A client that makes handles of its buckets. What stands at the end is the client's own."""
 
     options: Options
-    _connection: Connection
+    _connection: Members
     _key_caller: KeyCaller | None = None
     """One for all its handles, so that what they ask of one bucket keeps its order."""
 

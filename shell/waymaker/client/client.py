@@ -26,7 +26,8 @@ from google.protobuf.message import Message as Proto
 from waymaker.client import contract
 from waymaker.client.buckets import Buckets
 from waymaker.client.checked import UINT32_MAX, UNSET, Moment, Timeout, Unset, Whole, flag, seconds, text, whole
-from waymaker.client.connection.connection import Connection
+from waymaker.client.connection.members import Members
+from waymaker.client.connection.single_calls import call_alone
 from waymaker.client.connection.transport import ends_told
 from waymaker.client.connection.work import CallWork, check_result
 from waymaker.client.consumer.delivery import Acker, Message
@@ -50,6 +51,7 @@ from waymaker.client.settings import (
     StreamSettings,
     StreamUpdateSettings,
     consumer_config,
+    is_older,
     stream_config,
     stream_update,
 )
@@ -92,7 +94,7 @@ class Client(Handles, Buckets):
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self._connection = Connection(options)
+        self._connection = Members(options)
         self._publisher = Publisher(self._connection)
         self._ackers: dict[tuple[str, str], Acker] = {}
         self._subscriptions: set[Subscription] = set()
@@ -187,13 +189,14 @@ class Client(Handles, Buckets):
         """Fetch what a consumer has to deliver now, due redeliveries first; empty where there is nothing. 0: 16 messages."""
         request = contract.request(pb.FetchRequest, stream=stream, consumer=consumer, batch_size=batch_size)
         acker = self._acker(stream, consumer)
-        call = partial(self._call, "Fetch", request, pb.FetchResponse, timeout, repeatable=False, reports=True)
-        response, result = await call()
-        while response.messages and not await self._connection.flushed():
+        while True:
+            work = self._begin("Fetch", request, timeout, repeatable=False, reports=True)
+            response, result = await self._answer(work, pb.FetchResponse)
+            if not response.messages or work.home is None or await work.home.flushed():
+                word = result.incarnation
+                return [Message(m.seq, m.ts_ms, m.deliver_count, m, acker, word) for m in response.messages]
             if not self.options.reconnect:
                 raise ConnectionLostError("the connection was lost; the messages go back", outcome=NOT_APPLIED)
-            response, result = await call()  # for they go back uncounted
-        return [Message(m.seq, m.ts_ms, m.deliver_count, m, acker, result.incarnation) for m in response.messages]
 
     def subscribe(
         self, stream: str, consumer: str, *, prefetch: int = 512, prefetch_bytes: int = 8 << 20, batch_size: int = 0,
@@ -248,7 +251,9 @@ class Client(Handles, Buckets):
         """Yield subjects with live messages that start with `prefix`, sorted."""
         request = contract.request(pb.ListSubjectsByPrefixRequest, stream=stream, prefix=prefix)
         out: list[str] = []
-        async for response in self._pages("ListSubjectsByPrefix", request, pb.ListSubjectsByPrefixResponse, timeout):
+        async for response in self._service_pages(
+            "ListSubjectsByPrefix", request, pb.ListSubjectsByPrefixResponse, timeout
+        ):
             out.extend(response.subjects)
         return out
 
@@ -275,7 +280,9 @@ class Client(Handles, Buckets):
     async def list_streams(self, *, timeout: Timeout = UNSET) -> list[str]:
         """Return the names of all streams, sorted."""
         out: list[str] = []
-        async for response in self._pages("ListStreams", pb.ListStreamsRequest(), pb.ListStreamsResponse, timeout):
+        async for response in self._service_pages(
+            "ListStreams", pb.ListStreamsRequest(), pb.ListStreamsResponse, timeout
+        ):
             out.extend(response.names)
         return out
 
@@ -283,7 +290,7 @@ class Client(Handles, Buckets):
         """Return how far each source of each stream has come, by the name of the stream that copies."""
         out: list[SourceStatus] = []
         request = pb.GetStreamSourcesRequest()
-        async for response in self._pages("GetStreamSources", request, pb.GetStreamSourcesResponse, timeout):
+        async for response in self._service_pages("GetStreamSources", request, pb.GetStreamSourcesResponse, timeout):
             out.extend(contract.source_status(entry.sourcing_stream, entry) for entry in response.entries)
         return out
 
@@ -335,14 +342,7 @@ class Client(Handles, Buckets):
 
     async def _is_the_same_but_older(self, stream: str, config: ConsumerConfig, timeout: Timeout) -> bool:
         """Return True if a consumer made with policy "new" before differs in its first sequence alone."""
-        there = (await self.consumer_info(stream, config.name, timeout=timeout)).config
-        same = replace(
-            config,
-            start_seq=there.start_seq,
-            ack_wait_ms=config.ack_wait_ms or there.ack_wait_ms,
-            max_deliver=config.max_deliver or there.max_deliver,
-        )
-        return there.start_seq <= config.start_seq and same == there
+        return is_older(config, (await self.consumer_info(stream, config.name, timeout=timeout)).config)
 
     async def delete_consumer(self, stream: str, consumer: str, *, timeout: Timeout = UNSET) -> None:
         request = contract.request(pb.DeleteConsumerRequest, stream=stream, consumer=consumer)
@@ -378,8 +378,8 @@ class Client(Handles, Buckets):
                 await self.create_stream(stream, timeout=timeout)
         options = self.options
         calls = Calls(
-            self._call, self._answers, self._channel, self._seconds, tuple(options.metadata or ()),
-            options.backoff_first if options.reconnect else None,
+            self._call, self._answers, partial(call_alone, self._connection), self._channel, self._deadline, self._seconds,
+            tuple(options.metadata or ()), options.backoff_first if options.reconnect else None,
         )  # fmt: skip
         return ObjectStore(calls, bucket)
 
@@ -533,16 +533,27 @@ class Client(Handles, Buckets):
         after: str = "", limit: int = 0, reports: bool = False, inactive_ms: int = 0,
     ) -> tuple[Response, pl.CallResult]:  # fmt: skip
         """Call the contract through the session; return its checked response, and what came beside it."""
-        future: asyncio.Future[pl.CallResult] = asyncio.get_running_loop().create_future()
-        self._connection.submit(
-            CallWork(method, request, repeatable, future, self._deadline(timeout), after, limit, reports, inactive_ms)
+        return await self._answer(
+            self._begin(method, request, timeout, repeatable, after, limit, reports, inactive_ms), kind
         )
+
+    def _begin(
+        self, method: str, request: Proto, timeout: Timeout, repeatable: bool, after: str = "", limit: int = 0,
+        reports: bool = False, inactive_ms: int = 0,
+    ) -> CallWork:  # fmt: skip
+        future: asyncio.Future[pl.CallResult] = asyncio.get_running_loop().create_future()
+        deadline = self._deadline(timeout)
+        work = CallWork(method, request, repeatable, future, deadline, after, limit, reports, inactive_ms)
+        self._connection.submit(work)
         self._connection.send_alone()
-        result = await future
+        return work
+
+    async def _answer(self, work: CallWork, kind: type[Response]) -> tuple[Response, pl.CallResult]:
+        result = await work.future
         try:
             response = kind.FromString(result.response)
         except DecodeError as error:
-            raise DataLossError(f"the server's answer to {method} cannot be read") from error
+            raise DataLossError(f"the server's answer to {work.method} cannot be read") from error
         if hasattr(response, "result_code"):
             check_result(response)
         return response, result
@@ -554,16 +565,10 @@ class Client(Handles, Buckets):
         response, _ = await self._call(method, request, kind, timeout, repeatable=repeatable)
         return response
 
-    def _service_pages(
+    async def _service_pages(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout
     ) -> AsyncIterator[Response]:
-        """Yield the pages of a service's list; `timeout` bounds all of them together."""
-        return self._pages(method, request, kind, timeout)
-
-    async def _pages(
-        self, method: str, request: Proto, kind: type[Response], timeout: Timeout
-    ) -> AsyncIterator[Response]:
-        """Yield the pages of a list; `timeout` bounds all of them together."""
+        """Yield the pages of a list, of a service or the contract; `timeout` bounds all of them together."""
         async for response, _ in self._answers(method, request, kind, timeout):
             yield response
 
@@ -585,14 +590,9 @@ class Client(Handles, Buckets):
         self, path: str, request: Proto, kind: type[Response], timeout: Timeout, beside: Sequence[tuple[str, str]] = ()
     ) -> Response:
         """Call outside the session, with metadata `beside`; return the response."""
-        deadline = self._deadline(timeout)
-        await self._connection.connected(deadline)
-        call: Any = self._connection.channel.unary_unary(path, response_deserializer=kind.FromString)
-        left = None if deadline is None else max(deadline - asyncio.get_running_loop().time(), 0.0)
         metadata = (*(self.options.metadata or ()), *beside)
-        with ends_told():
-            response: Response = await call(request.SerializeToString(), timeout=left, metadata=metadata)
-        return response
+        data = request.SerializeToString()
+        return kind.FromString(await call_alone(self._connection, path, data, self._deadline(timeout), metadata))
 
 
 def _read(message: pb.MessagePb) -> Message:

@@ -75,6 +75,10 @@ def stream_info(response: pb.GetStreamInfoResponse) -> StreamInfo:
         first_block=stats.first_block,
         notice=response.message,
         sources=tuple(source_status(response.config.name, each) for each in response.sources_status),
+        ring_owner=response.ring_owner_node_id,
+        claimant=response.authority_override.claimant_node_id,
+        fence_epoch=response.authority_override.fence_epoch,
+        pinned=response.pinned,
     )
 
 
@@ -130,6 +134,7 @@ def header_pairs(headers: Headers) -> list[tuple[str, str]]:
 
 def watch_event(event: pb.WatchEvent) -> WatchEvent:
     stream = consumer = ""
+    claimant = fence_epoch = 0
     match event.WhichOneof("detail"):
         case "stream":
             stream = event.stream.name
@@ -137,7 +142,10 @@ def watch_event(event: pb.WatchEvent) -> WatchEvent:
             stream, consumer = event.consumer.stream, event.consumer.consumer
         case "authority":
             stream = event.authority.stream
-    return WatchEvent(WatchKind(event.type), stream, consumer, event.ts_ms, event.lagged_count)
+            claimant, fence_epoch = event.authority.claimant_node_id, event.authority.fence_epoch
+    return WatchEvent(
+        WatchKind(event.type), stream, consumer, event.ts_ms, event.lagged_count, claimant, fence_epoch
+    )  # fmt: skip
 
 
 def server_info(info: admin.ServerInfoResponse) -> ServerInfo:
@@ -151,6 +159,7 @@ def server_info(info: admin.ServerInfoResponse) -> ServerInfo:
         consumers=info.consumers,
         quarantined=tuple(info.quarantined),
         draining=info.draining,
+        members={member.node_id: member.address for member in info.members},
     )
 
 

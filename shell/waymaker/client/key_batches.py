@@ -15,13 +15,14 @@ from google.protobuf.message import Message as Proto
 
 from waymaker.client.checked import text
 from waymaker.client.connection.failures import error_of, of_a_read
+from waymaker.client.connection.topics import topic_of_keys
 from waymaker.client.connection.work import CallWork, Work, check_result, timed_out
 from waymaker.client.errors import NOT_APPLIED, UNKNOWN, DataLossError, UnavailableError, WaymakerError, from_result
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 if TYPE_CHECKING:
-    from waymaker.client.connection.connection import Connection
+    from waymaker.client.connection.members import Members
 
 KEYS_TARGET: Final = 1_000
 BYTES_TARGET: Final = 256 * 1024
@@ -83,6 +84,10 @@ class PendingKeys(Work):
     @property
     def messages(self) -> int:
         return len(self.keys)
+
+    @property
+    def topic(self) -> str:
+        return topic_of_keys(self.bucket)
 
     @property
     def is_awaited(self) -> bool:
@@ -197,7 +202,7 @@ class PendingKeys(Work):
 class KeyCaller:
     """The open batches of a client: of each bucket one for changes, and one for reads."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Members) -> None:
         self._connection = connection
         self._open: dict[tuple[str, bool], PendingKeys] = {}
 

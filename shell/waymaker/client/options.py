@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypedDict
 
 from waymaker.client.checked import Seconds, flag, seconds, text, whole
@@ -68,12 +68,13 @@ class Options:
 
     def __post_init__(self) -> None:
         self._convert()
-        _check_target(self.target)
+        for each in self.targets:
+            _check_target(each)
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
             raise UsageError("a token is made of printable ASCII characters")
-        if self.token and self.tls is None and not self.plaintext_token and not is_local(self.target):
+        if self.token and self.tls is None and not self.plaintext_token and (exposed := self._exposed()):
             raise UsageError(
-                f"a token for {self.target} would cross the network in the clear; use TLS, "
+                f"a token for {exposed} would cross the network in the clear; use TLS, "
                 "or say plaintext_token=True where something else protects the connection"
             )
         if self.transport not in TRANSPORTS:
@@ -96,6 +97,23 @@ class Options:
         for name in ("wait_for_server", "reconnect", "resend", "plaintext_token"):
             flag(name, getattr(self, name))
         object.__setattr__(self, "window_bytes", whole("window_bytes", self.window_bytes, 1))
+
+    def _exposed(self) -> str:
+        """Return a server on another machine; empty where there is none."""
+        return next((each for each in self.targets if not is_local(each)), "")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Return the servers' addresses: one, or several members of one cluster, with commas between."""
+        return tuple(each.strip() for each in self.target.split(","))
+
+    def at(self, target: str, connect_timeout: float | None = None) -> Options:
+        """Return the same for one address. UsageError where a token may not be sent there."""
+        if target == self.target and connect_timeout is None:
+            return self
+        return replace(
+            self, target=target, connect_timeout=connect_timeout or self.connect_timeout, wait_for_server=False
+        )
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:

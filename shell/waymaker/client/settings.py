@@ -292,6 +292,17 @@ def consumer_config(config: ConsumerConfig | str, given: Mapping[str, object]) -
     return ConsumerConfig(**values, policy=start), new
 
 
+def is_older(config: ConsumerConfig, there: ConsumerConfig) -> bool:
+    """Return True if a consumer that exists differs from a new one in its first sequence alone, and begins before it."""
+    same = replace(
+        config,
+        start_seq=there.start_seq,
+        ack_wait_ms=config.ack_wait_ms or there.ack_wait_ms,
+        max_deliver=config.max_deliver or there.max_deliver,
+    )
+    return there.start_seq <= config.start_seq and same == there
+
+
 def stream_update(given: Mapping[str, object]) -> dict[str, Any]:
     """Return the settings that an update changes; UsageError for one that is fixed."""
     for name in given:

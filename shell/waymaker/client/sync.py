@@ -32,7 +32,9 @@ from waymaker.client.producer.publishing import BATCH_BYTES_TARGET, Many
 from waymaker.client.producer.results import PublishResults
 from waymaker.client.settings import ConsumerSettings, StreamSettings, StreamUpdateSettings
 from waymaker.client.values import (
+    AuthorityOverride,
     BackupSummary,
+    ClusterStreams,
     ConsumerInfo,
     Headers,
     RestoreReport,
@@ -248,6 +250,26 @@ class SyncClient:
 
     def list_streams(self, *, timeout: Timeout = UNSET) -> list[str]:
         return self._wait(self._client.list_streams(timeout=timeout))
+
+    def pin_stream(self, name: str, *, timeout: Timeout = UNSET) -> None:
+        """Keep a stream where it is."""
+        self._wait(self._client.pin_stream(name, timeout=timeout))
+
+    def unpin_stream(self, name: str, *, timeout: Timeout = UNSET) -> None:
+        """Let the sweep move a stream again."""
+        self._wait(self._client.unpin_stream(name, timeout=timeout))
+
+    def clear_authority(self, name: str, *, timeout: Timeout = UNSET) -> None:
+        """Let a stream return to the node that consistent hashing names."""
+        self._wait(self._client.clear_authority(name, timeout=timeout))
+
+    def authority_overrides(self, *, timeout: Timeout = UNSET) -> list[AuthorityOverride]:
+        """Return the streams that are led by another node than consistent hashing names."""
+        return self._wait(self._client.authority_overrides(timeout=timeout))
+
+    def cluster_streams(self, *, timeout: Timeout = UNSET) -> ClusterStreams:
+        """Return what each node of the cluster leads."""
+        return self._wait(self._client.cluster_streams(timeout=timeout))
 
     def stream_sources(self, *, timeout: Timeout = UNSET) -> list[SourceStatus]:
         return self._wait(self._client.stream_sources(timeout=timeout))

@@ -6,7 +6,7 @@ Configurations are the core's own. Everything else here is read-only for the cal
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from waymaker.client.checked import Moment, Whole
@@ -21,11 +21,14 @@ from waymaker_core.model.config import (
 )
 
 __all__ = [
+    "AuthorityOverride",
     "BackupSummary",
+    "ClusterStreams",
     "ConsumerConfig",
     "ConsumerInfo",
     "DeliveryPolicy",
     "Headers",
+    "NodeStreams",
     "ObjectEntry",
     "ObjectInfo",
     "ObjectRevision",
@@ -92,6 +95,14 @@ class StreamInfo:
     """A note for the operator, such as that an ephemeral stream began anew, empty."""
     sources: tuple[SourceStatus, ...] = ()
     """Statuses of its sources, in the order of its settings."""
+    ring_owner: int = 0
+    """The node that consistent hashing names for it; 0 from a server that cannot say."""
+    claimant: int = 0
+    """The node that leads it instead, by an override; 0 where there is none."""
+    fence_epoch: int = 0
+    """The epoch of the claim that is the override."""
+    pinned: bool = False
+    """True while it stays where it is, until a failover moves it."""
 
     @property
     def name(self) -> str:
@@ -143,6 +154,38 @@ class WatchEvent:
     consumer: str
     ts_ms: int
     lagged: int
+    claimant: int = 0
+    """Of a change of authority: the node that leads the stream by an override from now on; 0 where none does."""
+    fence_epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityOverride:
+    """A claim that set a stream's primary apart from the node that consistent hashing names."""
+
+    stream: str
+    claimant: int
+    fence_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStreams:
+    """The streams added up that one node leads. `status`: `ok`, or why there are no figures."""
+
+    node_id: int
+    status: str
+    streams: int
+    msg_count: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStreams:
+    """Rows of what each node of a cluster leads, and the greatest differences between them."""
+
+    nodes: tuple[NodeStreams, ...]
+    skew_count: int
+    skew_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +201,8 @@ class ServerInfo:
     consumers: int
     quarantined: tuple[str, ...]
     draining: bool
+    members: dict[int, str] = field(default_factory=dict)
+    """Of a cluster: where its members serve clients, as far as the server knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,14 @@ TRANSPORT_BYTES_MAX: Final = 17 * MIB
 """The largest gRPC message taken in: the largest payload, and room for what surrounds it."""
 
 
+NODE_ID_MAX: Final = (1 << 63) - 1
+MEMBERS_MAX: Final = 7
+REPLICAS: Final = (1, 3)
+"""The numbers of replicas that a new stream may get."""
+ANY_HOST: Final = frozenset(("0.0.0.0", "::", "*"))
+"""Hosts that mean every address of this machine, and that no other machine can connect to."""
+
+
 class ConfigError(Exception):
     """A setting that cannot be used. `setting` is its name, `place` where it was found."""
 
@@ -62,6 +70,16 @@ class Address(NamedTuple):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+class ClusterMember(NamedTuple):
+    """A member of the cluster: its number, and where the others reach it."""
+
+    node_id: int
+    address: Address
+
+    def __str__(self) -> str:
+        return f"{self.node_id}={self.address}"
 
 
 # ---------------------------------------------------------------- values
@@ -94,6 +112,30 @@ def _address(value: object) -> Address:
     if not (port.isascii() and port.isdigit() and int(port) <= 65_535):
         raise ValueError(f"a port is a number from 0 to 65535, not {port!r}")
     return Address(host, int(port))
+
+
+def _cluster(value: object) -> tuple[ClusterMember, ...]:
+    """Read the members of a cluster, as in `1=HOST:PORT,2=HOST:PORT,3=HOST:PORT`."""
+    if isinstance(value, tuple) and all(isinstance(each, ClusterMember) for each in value):
+        return value
+    found: list[ClusterMember] = []
+    for entry in _text(value).split(","):
+        number, equals, address = entry.strip().partition("=")
+        if not equals or not (number.isascii() and number.isdigit() and 0 < int(number) <= NODE_ID_MAX):
+            raise ValueError(f"expected members as 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT, not {entry.strip()!r}")
+        found.append(ClusterMember(int(number), _address(address)))
+    for what, column in (("number", 0), ("address", 1)):
+        values = [str(each[column]) for each in found]
+        twice = next((each for each in values if values.count(each) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two members have the {what} {twice}")
+    if any(each.address.port == 0 for each in found):
+        raise ValueError("a member's port cannot be 0: the others have to know it")
+    if len(found) > MEMBERS_MAX or len(found) % 2 == 0:
+        raise ValueError(
+            f"a cluster has 1, 3, 5 or 7 members, not {len(found)}: of an even number, no more may fail than of one fewer"
+        )
+    return tuple(sorted(found))
 
 
 def _or_word(parse: Callable[[object], object]) -> Callable[[object], object]:
@@ -215,7 +257,7 @@ class ServerConfig:
         False,
         "",
         "Allow other than loopback addresses for listen without both TLS and tokens, where whoever reaches the port owns the "
-        "data, and for metrics_listen, which has neither.",
+        "data, for peer_listen without TLS, where it is the same, and for metrics_listen, which has neither.",
     )
     sync: str = _setting(
         _choice("always", "interval"),
@@ -230,8 +272,55 @@ class ServerConfig:
     grace_ms: int = _setting(
         _number(0, 3_600_000), 10_000, "MS", "How long a stop may take before calls still open are cut."
     )
-    node_id: int = _setting(
-        _number(1, (1 << 63) - 1), 1, "N", "The number of this node, as answers and events name it."
+    node_id: int = _setting(_number(1, NODE_ID_MAX), 1, "N", "The number of this node, as answers and events name it.")
+    cluster: tuple[ClusterMember, ...] | None = _setting(
+        _cluster,
+        None,
+        "MEMBERS",
+        "All members of the cluster as 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT: their numbers, and where members reach each other. "
+        "node_id is one of them. Unset: this server is on its own.",
+    )
+    cluster_name: str = _setting(
+        _text,
+        "waymaker",
+        "NAME",
+        "A name that the members of one cluster share. Members of clusters with other names or numbers refuse each other.",
+    )
+    peer_listen: Address | None = _setting(
+        _address, None, "HOST:PORT", "Where other members connect. Unset: at this member's own address in cluster."
+    )
+    advertise: Address | None = _setting(
+        _address,
+        None,
+        "HOST:PORT",
+        "The address that other members give to clients for this one. Unset: where clients connect (listen).",
+    )
+    replication_factor: int | None = _setting(
+        _number(1, 3),
+        None,
+        "N",
+        "Replicas of a new stream: 1 or 3. Unset: 3, or 1 in a cluster of one.",
+    )
+    peer_tls_cert: Path | None = _setting(
+        _path,
+        None,
+        "FILE",
+        "This member's certificate chain for other members, PEM, for servers and clients both. Together with peer_tls_key and "
+        "peer_tls_ca turns mutual TLS between members on.",
+    )
+    peer_tls_key: Path | None = _setting(_path, None, "FILE", "The private key of that certificate, PEM.")
+    peer_tls_ca: Path | None = _setting(
+        _path,
+        None,
+        "FILE",
+        "The authorities, PEM, that members' certificates must come from; nothing else is a member.",
+    )
+    forward_tls_ca: Path | None = _setting(
+        _path,
+        None,
+        "FILE",
+        "The authorities, PEM, of the certificates with which other members serve clients, for calls that are sent on to them. "
+        "Unset: the system's. Without tls_cert calls are sent on without TLS.",
     )
     log_format: str = _setting(
         _choice("auto", "console", "json"), "auto", "FORMAT", "auto: console on a terminal, JSON elsewhere."
@@ -273,6 +362,7 @@ class ServerConfig:
         if (self.tls_cert is None) != (self.tls_key is None):
             missing = "tls_key" if self.tls_key is None else "tls_cert"
             raise ConfigError(missing, "configuration", "tls_cert and tls_key are given together or not at all")
+        self._check_cluster()
         if self.insecure_listen_anywhere:
             return
         if self.metrics_listen is not None and not self.metrics_listen.is_loopback:
@@ -284,6 +374,54 @@ class ServerConfig:
             )
         for name in ("listen", "link_listen"):
             self._check_protected(name)
+
+    @property
+    def member_address(self) -> Address:
+        """Return where other members connect to this one. Only for a member of a cluster."""
+        if self.peer_listen is not None:
+            return self.peer_listen
+        return next(each.address for each in self.cluster or () if each.node_id == self.node_id)
+
+    @property
+    def replicas(self) -> int:
+        """Return the number of replicas of a new stream."""
+        return self.replication_factor or min(3, len(self.cluster or (None,)))
+
+    def _check_cluster(self) -> None:
+        """Refuse settings of a member that contradict each other."""
+        if self.cluster is None:
+            names = ("peer_listen", "advertise", "replication_factor", "peer_tls_cert", "peer_tls_key", "peer_tls_ca",
+                     "forward_tls_ca")  # fmt: skip
+            given = next((name for name in names if getattr(self, name) is not None), None)
+            if given is not None:
+                raise ConfigError(given, "configuration", "only a member of a cluster has it; say --cluster, too")
+            return
+        ids = [each.node_id for each in self.cluster]
+        if self.node_id not in ids:
+            named = ", ".join(map(str, ids))
+            raise ConfigError("node_id", "configuration", f"{self.node_id} is no member of the cluster of {named}")
+        if self.replicas not in REPLICAS or self.replicas > len(ids):
+            raise ConfigError(
+                "replication_factor", "configuration", f"{self.replicas} is neither 1 nor 3, or more than all members"
+            )
+        tls = {name: getattr(self, name) for name in ("peer_tls_cert", "peer_tls_key", "peer_tls_ca")}
+        missing = [name for name, value in tls.items() if value is None]
+        if 0 < len(missing) < len(tls):
+            raise ConfigError(missing[0], "configuration", f"{', '.join(tls)} are given together or not at all")
+        if self.advertise is None and self.listen.host in ANY_HOST and len(ids) > 1:
+            raise ConfigError(
+                "advertise",
+                "configuration",
+                f"clients cannot be sent to {self.listen.host}; say --advertise HOST:PORT with an address they reach",
+            )
+        address = self.member_address
+        if missing and not address.is_loopback and not self.insecure_listen_anywhere:
+            raise ConfigError(
+                "peer_listen",
+                "configuration",
+                f"{address} can be reached from other machines, and TLS between members ({', '.join(tls)}) is missing; "
+                "add it, or say --insecure-listen-anywhere",
+            )
 
     def _check_protected(self, name: str) -> None:
         """Refuse an address that other machines reach without TLS and tokens."""

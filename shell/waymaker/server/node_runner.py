@@ -24,11 +24,14 @@ import structlog
 
 from waymaker.server.incidents import internal_error, logged
 from waymaker.server.lone_calls import LoneCalls
+from waymaker.server.runner_parts import Disk, Observer, PeerSender
 from waymaker.server.sync_place import SyncPlace
 from waymaker.storage.store import Bodies, JobResult
+from waymaker.wire.elsewhere import served_elsewhere
 from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
 from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
 from waymaker_core.api.requests import Messages, Request
+from waymaker_core.cluster.effects import Elsewhere, FromPeer, ToPeer
 from waymaker_core.model.disk_ops import DiskFailure, FailureKind
 from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import ANYONE, Now, Principal, Token
@@ -38,7 +41,11 @@ LAG_INTERVAL_S = 0.25
 log = structlog.get_logger("waymaker.engine")
 
 OnAnswer = Callable[[Answer | Refusal, Bodies | None], None]
-"""Takes the one answer of a call; the bodies belong to an answer whose value is `Messages`."""
+"""Takes the one answer of a call; the bodies belong to an answer whose value is `Messages`.
+
+A call that another member serves is answered with a refusal of its own, `waymaker.wire.elsewhere.ServedElsewhere`, and a
+channel ends with one.
+"""
 
 
 class Channel(Protocol):
@@ -51,45 +58,15 @@ class Channel(Protocol):
     def ended(self, end: End) -> None: ...
 
 
-class CoreNode(Protocol):
-    """The part of a node that the runner needs."""
+AnyEffect = Effect | ToPeer | Elsewhere
 
-    def step(self, now: Now, inputs: list[Input]) -> list[Effect]: ...
+
+class CoreNode(Protocol):
+    """The part of a node, or of a member of a cluster, that the runner needs."""
+
+    def step(self, now: Now, inputs: list[Input]) -> Sequence[AnyEffect]: ...
 
     def next_deadline(self) -> int | None: ...
-
-
-class Disk(Protocol):
-    """The part of a data directory that the runner needs; `waymaker.storage.store.FileStore` is the real one."""
-
-    sync_s: float
-    """About the median of the last syncs of the journal, in seconds."""
-
-    def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None: ...
-
-    def run(self, job: Job) -> JobResult: ...
-
-    def cached_bodies(self, messages: Messages) -> Bodies | None: ...
-
-    def read_bodies(self, messages: Messages, done: Callable[[Bodies | DiskFailure], None]) -> None: ...
-
-    def hold(self, messages: Messages) -> Callable[[], None]:
-        """Keep the files of messages that are read later; the result lets go of them."""
-        ...
-
-    def problem(self) -> str:
-        """Return why the end of a job may never be reported; empty while all is well."""
-        ...
-
-
-class Observer(Protocol):
-    """The measurer of the runner. All times are seconds."""
-
-    def step_took(self, seconds: float, inputs: int) -> None: ...
-
-    def loop_lagged(self, seconds: float) -> None: ...
-
-    def effect_failed(self) -> None: ...
 
 
 class _Line:
@@ -115,8 +92,18 @@ class _Line:
 class NodeRunner:
     """The runner of one node on the running event loop."""
 
-    def __init__(self, node: CoreNode, disk: Disk, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        node: CoreNode,
+        disk: Disk,
+        observer: Observer | None = None,
+        peers: PeerSender | None = None,
+        address_of: Callable[[int], str | None] | None = None,
+    ) -> None:
         self._node = node
+        self._peers = peers
+        self._address_of = address_of
+        """Finds where another member serves clients."""
         self._disk = disk
         self._observer = observer
         self._loop = asyncio.get_running_loop()
@@ -227,6 +214,10 @@ class NodeRunner:
             self._inputs.append(item)
             self._schedule()
 
+    def from_peer(self, sender: int, data: bytes) -> None:
+        """Add a message of another member. Only for a member: a node has no peers."""
+        self.push(FromPeer(sender, data))  # type: ignore[arg-type]
+
     @property
     def open_calls(self) -> int:
         """Return the number of calls without an answer."""
@@ -306,7 +297,7 @@ class NodeRunner:
             self._sync_place.ran_on_loop(time.perf_counter() - started)
             self._inputs.append(self._job_done(inline, result))
 
-    def _perform(self, effects: list[Effect]) -> Job | None:
+    def _perform(self, effects: Sequence[AnyEffect]) -> Job | None:
         """Perform what a step asks for, in order. Return a job that is better run right here than on a thread."""
         inline: Job | None = None
         for effect in effects:
@@ -325,10 +316,17 @@ class NodeRunner:
                 else:
                     self._lone_since = time.perf_counter() if self._alone() else 0.0
                     self._submit(job)
+            elif kind is ToPeer:
+                self._send(effect)  # type: ignore[arg-type]
             elif kind is Log:
                 self._log(effect)  # type: ignore[arg-type]
+            elif kind is Elsewhere:
+                self._send_elsewhere(effect)  # type: ignore[arg-type]
             else:
                 self._stop(effect)  # type: ignore[arg-type]
+        if self._peers is not None:
+            # Before a sync on the loop: what leaves now travels while this node syncs.
+            self._peers.flush()
         return inline
 
     def _submit(self, job: Job) -> None:
@@ -368,6 +366,10 @@ class NodeRunner:
             self._schedule()
 
     # ------------------------------------------------------------ effects
+
+    def _send(self, effect: ToPeer) -> None:
+        if self._peers is not None:
+            self._peers.send(effect.to, effect.lane, effect.data)
 
     def _reply(self, reply: Reply) -> None:
         answer = reply.answer
@@ -409,6 +411,15 @@ class NodeRunner:
             on_answer(answer, bodies)
         except Exception as error:
             self._failed(error, "answer")
+
+    def _send_elsewhere(self, effect: Elsewhere) -> None:
+        """End a call or a channel that another member serves."""
+        address = self._address_of(effect.node_id) if self._address_of is not None else None
+        refusal = served_elsewhere(effect.node_id, address, effect.epoch)
+        if effect.token in self._lines:
+            self._forward(End(effect.token, "", refusal))
+        else:
+            self._answer(Reply(effect.token, refusal), None)
 
     def _forward(self, effect: Deliver | Event | End) -> None:
         line = self._lines.get(effect.token)

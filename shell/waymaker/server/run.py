@@ -14,7 +14,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -33,7 +35,8 @@ from waymaker.storage.lock import DirectoryLocked
 from waymaker.storage.store import FileStore
 from waymaker_core import is_compiled
 from waymaker_core.api.effects import Halt
-from waymaker_core.model.disk_ops import DiskFailure, DiskOp, OpResult
+from waymaker_core.cluster.member import Member, open_member
+from waymaker_core.model.disk_ops import DiskFailure
 from waymaker_core.model.types import Now
 from waymaker_core.node import Node, NodeConfig, open_node
 from waymaker_core.storage.errors import StoreRefused
@@ -192,7 +195,7 @@ def _open_store(config: ServerConfig) -> FileStore:
         raise StartError(f"data directory {config.data_dir} cannot be used: {error.strerror}") from None
 
 
-async def _recover(config: ServerConfig, store: FileStore) -> Node:
+async def _recover(config: ServerConfig, store: FileStore) -> Node | Member:
     """Return the node that the directory holds. Recovery reads a lot, so it runs beside the loop."""
     settings = NodeConfig(
         node_id=config.node_id,
@@ -200,17 +203,30 @@ async def _recover(config: ServerConfig, store: FileStore) -> Node:
         limits=config.limits,
         sync_interval_ms=config.sync_interval_ms if config.sync == "interval" else 0,
     )
-    steps: Generator[DiskOp, OpResult, Node] = open_node(
-        settings, Now(time.monotonic_ns(), time.time_ns() // 1_000_000)
-    )
+    now = Now(time.monotonic_ns(), time.time_ns() // 1_000_000)
+    drive: Callable[[], Node | Member]
+    if config.cluster is None:
+        drive = partial(store.drive, open_node(settings, now))
+    else:
+        ids = tuple(each.node_id for each in config.cluster)
+        settings = replace(settings, member=True, members=ids, replication_factor=config.replicas)
+        drive = partial(store.drive, open_member(settings, now, seed=int.from_bytes(os.urandom(8))))
     started = time.monotonic()
     try:
-        node = await asyncio.get_running_loop().run_in_executor(None, store.drive, steps)
+        opened: Node | Member = await asyncio.get_running_loop().run_in_executor(None, drive)
     except (StoreRefused, DiskFailure) as error:
         raise StartError(
             f"data directory {config.data_dir} cannot be opened: {error}. Nothing was changed. "
             f"`waymaker check {config.data_dir}` tells more"
         ) from None
+    node = opened.node if isinstance(opened, Member) else opened
+    members = node.catalog_members()
+    if config.cluster is None and members is not None and members.position:
+        # Alone it would decide what the others never hear of, and its log would part from theirs.
+        raise StartError(
+            f"data directory {config.data_dir} belongs to a member of a cluster; start it with the cluster's settings "
+            "(--cluster, --node-id)"
+        )
     log.info(
         "recovered",
         milliseconds=int((time.monotonic() - started) * 1000),
@@ -219,7 +235,7 @@ async def _recover(config: ServerConfig, store: FileStore) -> Node:
         streams=node.stats.streams,
         quarantined=node.stats.quarantined_streams,
     )
-    return node
+    return opened
 
 
 def _announce(config: ServerConfig, running: Running) -> None:

@@ -21,8 +21,8 @@ def consumer_state_pb(info: ConsumerInfo) -> pb.ConsumerStatePb:
     )
 
 
-def fill_stream_info(info: StreamInfo, response: pb.GetStreamInfoResponse, node_id: int) -> None:
-    """Fill in a stream's settings and figures. A single node is the only one that a ring could name."""
+def fill_stream_info(info: StreamInfo, response: pb.GetStreamInfoResponse) -> None:
+    """Fill in a stream's settings and figures, and where it is led."""
     response.message = info.notice
     response.config.CopyFrom(stream_config_pb(info.config))
     stats = info.stats
@@ -35,7 +35,12 @@ def fill_stream_info(info: StreamInfo, response: pb.GetStreamInfoResponse, node_
             first_block=stats.first_block,
         )
     )
-    response.ring_owner_node_id = node_id
+    authority = info.authority
+    if authority.claimant:
+        response.authority_override.claimant_node_id = authority.claimant
+        response.authority_override.fence_epoch = authority.epoch
+    response.ring_owner_node_id = authority.home
+    response.pinned = authority.pinned
     response.sources_status.extend(map(source_status_pb, info.sources))
 
 
@@ -73,6 +78,10 @@ def watch_event_pb(event: Event, node_id: int) -> pb.WatchEvent:
     if event.kind in _CONSUMER_EVENTS:
         message.consumer.stream = event.stream
         message.consumer.consumer = event.consumer
+    elif event.kind is EventKind.AUTHORITY_CHANGED:
+        message.authority.stream = event.stream
+        message.authority.claimant_node_id = event.claimant
+        message.authority.fence_epoch = event.fence_epoch
     else:
         message.stream.name = event.stream
     return message

@@ -6,6 +6,7 @@ from typing import Final
 
 import grpc
 
+from waymaker.wire.elsewhere import ServedElsewhere
 from waymaker.wire.protocol import CODE_TRAILER, OUTCOME_TRAILER
 from waymaker_core.model.result_codes import Refusal
 from waymaker_proto import pipeline_pb2 as pipe
@@ -30,9 +31,14 @@ def trailers(refusal: Refusal) -> tuple[tuple[str, str], ...]:
 
 def refused(refusal: Refusal) -> pipe.Refused:
     """Return a refusal as the message that the pipeline's frames carry."""
-    return pipe.Refused(
+    message = pipe.Refused(
         status=refusal.status.value,
         message=refusal.message,
         outcome=refusal.outcome.value if refusal.outcome is not None else "",
         code=refusal.code,
     )
+    if isinstance(refusal, ServedElsewhere):
+        message.elsewhere.node_id = refusal.node_id
+        message.elsewhere.address = refusal.address
+        message.elsewhere.epoch = refusal.epoch
+    return message

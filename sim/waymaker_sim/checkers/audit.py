@@ -46,7 +46,7 @@ class Audit:
             elif there is None:
                 violated("acked survives", f"stream {name} was created and is not there")
             elif isinstance(there, str):
-                require(bool(self.view.process.disk.rotten), "recovery honest", f"{name} quarantined: {there}")
+                require(self.view.access.is_rotten(), "recovery honest", f"{name} quarantined: {there}")
                 stream.incarnation.damaged = True
             else:
                 self._stream(stream.incarnation, there, drained)
@@ -68,7 +68,7 @@ class Audit:
                 copy.check_consumers((each.config, each.floor, each.dropped) for each in there.consumers.values())
                 self.view.mark("copy audited")
             elif there is not None:
-                require(bool(self.view.process.disk.rotten), "recovery honest", f"{name} quarantined: {there}")
+                require(self.view.access.is_rotten(), "recovery honest", f"{name} quarantined: {there}")
             else:
                 require(not copy.must_exist, "archives", f"{name} was put back and is not there")
 
@@ -100,8 +100,8 @@ class Audit:
         there = {message.seq for message in seen.messages}
         if seen.config.ephemeral:
             return
-        self.view.process.now()
-        wall_max_ms = self.view.process.wall_max_ms
+        self.view.access.now()
+        wall_max_ms = self.view.access.wall_max_ms
         incarnation.missing(
             [seq for seq in incarnation.live if seq not in there],
             self.now_ns,
@@ -187,7 +187,7 @@ class Audit:
     def _gaps(self, incarnation: StreamIncarnation, last: int) -> None:
         """Require that every missing sequence has a cause: a publish whose outcome got lost, or a dead letter that
         was never read."""
-        if self.view.process.config.sync_interval_ms:
+        if self.view.access.config.sync_interval_ms:
             return
         unknown = last - sum(seq <= last for seq in incarnation.at)
         attempts = self.history.attempts.values()
@@ -217,8 +217,8 @@ class Audit:
 
     def _latest_ms(self) -> int:
         """Return the latest server time that a right clock explains."""
-        process = self.view.process
-        return process.now().wall_ms + process.config.limits.clock_ahead_max_ms
+        access = self.view.access
+        return access.now().wall_ms + access.config.limits.clock_ahead_max_ms
 
     @staticmethod
     def _sizes(incarnation: StreamIncarnation) -> None:
@@ -273,11 +273,11 @@ class Audit:
         With block-aligned limits, fewer messages than one block holds may stay. A message stamped by a wrong clock is
         as old as the correction, which the node has noticed once all machines are up.
         """
-        config, process = seen.config, self.view.process
+        config, access = seen.config, self.view.access
         if not config.max_age_ms:
             return
-        cutoff = process.now().wall_ms - config.max_age_ms - LATE_MS
-        healed_ms = process.now().wall_ms - (self.now_ns - self.history.healed_ns) // MS
+        cutoff = access.now().wall_ms - config.max_age_ms - LATE_MS
+        healed_ms = access.now().wall_ms - (self.now_ns - self.history.healed_ns) // MS
         latest_ms = self._latest_ms()
         greatest: dict[str, int] = {}
         expired: list[int] = []
@@ -361,7 +361,7 @@ class Audit:
             )
         for seq, message in incarnation.live.items():
             if seq > actual and message.subject == refused.subject and message.confirmed_ns < refused.asked_ns:
-                removed = incarnation.ended and incarnation.may_be_removed(seq, self.view.process.wall_max_ms)
+                removed = incarnation.ended and incarnation.may_be_removed(seq, self.view.access.wall_max_ms)
                 require(removed, "compare and set", f"{what}, but {seq} had been confirmed")
 
     # ------------------------------------------------------------ consumers

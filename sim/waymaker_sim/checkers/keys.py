@@ -48,7 +48,7 @@ class KeyAudit:
             write = self.book.writes.get(value)
             if write is None or not write.ttl_ms or write.touched:
                 continue
-            since_ns = max(write.asked_ns, self.view.process.up_ns)
+            since_ns = max(write.asked_ns, self.view.access.up_ns)
             over_ns = self.view.events.now_ns - since_ns - write.ttl_ms * MS
             require(over_ns < LATE_NS, "ends in time", f"revision {seq} of {name} should have ended {over_ns} ns ago")
 
@@ -58,8 +58,8 @@ class KeyAudit:
         if not tombstone_ms or not self.book.sane_clocks:
             return
         for name, (seq, value) in self.newest.items():
-            over_ms = self.view.process.now().wall_ms - self.times_ms[seq] - tombstone_ms
-            over_ms = min(over_ms, (self.view.events.now_ns - self.view.process.up_ns) // MS)
+            over_ms = self.view.access.now().wall_ms - self.times_ms[seq] - tombstone_ms
+            over_ms = min(over_ms, (self.view.events.now_ns - self.view.access.up_ns) // MS)
             require(
                 value != NOTHING or over_ms * MS < LATE_NS, "ends in time",
                 f"tombstone {seq} of {name} should have gone {over_ms} ms ago",

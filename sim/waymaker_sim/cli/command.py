@@ -19,8 +19,10 @@ import click
 
 if TYPE_CHECKING:
     from waymaker_sim.world.run import Report
+    from waymaker_sim.world.world import World
 
 EXIT_ESCAPED = 6
+NODES_MAX = 7
 YEAR_SECONDS = 365.25 * 86_400
 ELSEWHERE = {
     "story": "waymaker_sim.timeline.command:timeline",
@@ -69,6 +71,19 @@ class SeedRange(click.ParamType[range]):
         return range(int(first), int(last) + 1)
 
 
+class Nodes(click.ParamType[range]):
+    """`N` or `A..B`."""
+
+    name = "N|A..B"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> range:
+        text = str(value)
+        counts = SeedRange().convert(text if ".." in text else f"{text}..{text}", param, ctx)
+        if counts[0] < 1 or counts[-1] > NODES_MAX:
+            self.fail(f"a cluster has 1 to {NODES_MAX} nodes, not {value!r}", param, ctx)
+        return counts
+
+
 @sim.command()
 @click.option("--seed", type=int, help="Run one seed and print its result.")
 @click.option("--seeds", type=SeedRange(), help="Run every seed of a range, both ends included.")
@@ -80,6 +95,7 @@ class SeedRange(click.ParamType[range]):
     "--save", type=click.Path(file_okay=False, path_type=Path), help="Save the tape of each failing run here."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a run.")
+@click.option("--nodes", type=Nodes(), help="Run a cluster of so many members, or of a number drawn from a range.")
 def run(
     seed: int | None,
     seeds: range | None,
@@ -89,6 +105,7 @@ def run(
     trace: Path | None,
     save: Path | None,
     as_json: bool,
+    nodes: range | None,
 ) -> None:
     """Run one seed or a range of them."""
     from waymaker_sim.cli.case_commands import known_mutant
@@ -97,12 +114,15 @@ def run(
     if (seed is None) == (seeds is None):
         raise click.UsageError("give either --seed N or --seeds A..B")
     known_mutant(mutant)
+    if nodes is not None and save is not None:
+        raise click.UsageError("--save keeps no worlds of several members; their seeds say all")
+    make = _maker(nodes)
     tally = Tally(as_json=as_json, save=_saver(save, mutant))
     if seed is not None and trace is not None:
-        tally.add(_traced(seed, mutant, trace))
+        tally.add(_traced(seed, mutant, trace, make))
     else:
         wanted = range(seed, seed + 1) if seed is not None else seeds or range(0)
-        tally.take(_run_all(wanted, jobs, double, mutant), len(wanted))
+        tally.take(_run_all(wanted, jobs, double, mutant, make), len(wanted))
     tally.print_sum()
     sys.exit(tally.worst)
 
@@ -113,23 +133,35 @@ def _saver(folder: Path | None, mutant: str = "") -> Callable[[Report], None] | 
     return None if folder is None else lambda report: save_into(folder, report, mutant)
 
 
-def _traced(seed: int, mutant: str, trace: Path) -> Report:
+def _maker(nodes: range | None) -> Callable[..., World]:
+    """Return what makes a world: with one process, or with members of a cluster."""
+    from waymaker_sim.world.world import World
+
+    if nodes is None:
+        return World
+    maker: Callable[..., World] = import_module("waymaker_sim.members.cluster_world").world_of(nodes)
+    return maker
+
+
+def _traced(seed: int, mutant: str, trace: Path, make: Callable[..., World]) -> Report:
     from waymaker_sim.kernel.digest import Digest
     from waymaker_sim.kernel.tape import Tape
     from waymaker_sim.world.run import run_tape
 
     digest = Digest(keep_lines=True)
-    report = run_tape(Tape(seed), digest, mutant)
+    report = run_tape(Tape(seed), digest, mutant, make=make)
     trace.write_text("\n".join(digest.lines) + "\n")
     return report
 
 
-def _run_all(seeds: Iterable[int], jobs: int, double: bool, mutant: str) -> Iterator[Report]:
+def _run_all(
+    seeds: Iterable[int], jobs: int, double: bool, mutant: str, make: Callable[..., World]
+) -> Iterator[Report]:
     import multiprocessing
 
     from waymaker_sim.world.run import run_seed
 
-    work = partial(run_seed, double=double, mutant=mutant)
+    work = partial(run_seed, double=double, mutant=mutant, make=make)
     if jobs <= 1:
         yield from map(work, seeds)
         return

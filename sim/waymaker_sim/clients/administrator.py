@@ -30,6 +30,7 @@ from waymaker_sim.clients.dry_run import DryRun
 from waymaker_sim.clients.publisher import Reader
 from waymaker_sim.history.groups import FOREVER_NS
 from waymaker_sim.history.history import Group, StreamIncarnation
+from waymaker_sim.history.late_calls import expect_late
 from waymaker_sim.history.subjects import LETTERS, NARROW, SUBJECTS, WIDE, accepts
 from waymaker_sim.kernel.checks import require, violated
 from waymaker_sim.kernel.tape import Track
@@ -40,6 +41,13 @@ from waymaker_sim.machine.swarm import Plan
 def _certainly_not(answer: Answer | Refusal) -> bool:
     """Return True if a change with this answer certainly did not happen."""
     return isinstance(answer, Answer) or answer.outcome is Outcome.NOT_APPLIED
+
+
+def _exists(asked: Request, answer: Answer) -> bool:
+    """Return True if a thing exists after this answer to a question, or to a change that was made again."""
+    if isinstance(asked, DeleteStream | DeleteConsumer):
+        return False
+    return answer.code in (outcomes.OK, outcomes.ALREADY_EXISTS)
 
 
 class Administrator:
@@ -80,7 +88,8 @@ class Administrator:
 
     def _change(self, stream: StreamName) -> None:
         if stream.incarnation is None:
-            self.create_stream(stream)
+            if not self.view.is_awaited(stream):
+                self.create_stream(stream)
         elif self.track.chance("delete", self.plan.churn):
             self._delete_stream(stream, stream.incarnation)
         else:
@@ -128,6 +137,7 @@ class Administrator:
             thing.doubt = resolve
 
         thing.version += 1
+        thing.again = request
         self.busy = True
         if self.view.ask(request, replied, lost) is None:
             self.busy = False
@@ -154,7 +164,12 @@ class Administrator:
         return settings.max_msgs_per_subject != 1 and accepts(settings.subjects_filter, subject)
 
     def _resolve(self, stream: StreamName, thing: StreamName | ConsumerName, question: Request) -> None:
-        """Find out if the thing exists, and note it."""
+        """Find out if the thing exists, and note it.
+
+        Where streams move, a read does not tell: the change may still be on its way to a majority. So it is made again. Once
+        that is confirmed, an earlier one is before it, or lost for good.
+        """
+        asked = thing.again if self.view.access.moves and thing.again is not None else question
 
         def replied(ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
             if isinstance(answer, Refusal):
@@ -168,7 +183,7 @@ class Administrator:
             assert doubt is not None
             thing.doubt = None
             thing.version += 1
-            doubt(answer.code == outcomes.OK)
+            doubt(_exists(asked, answer))
             self.view.mark("doubt resolved")
             if isinstance(answer.value, StreamInfo) and stream.incarnation is not None:
                 self.view.history.identify(stream.incarnation, answer.value.stream_id)
@@ -178,7 +193,7 @@ class Administrator:
             self.busy = False
 
         self.busy = True
-        if self.view.ask(question, replied, lost) is None:
+        if self.view.ask(asked, replied, lost) is None:
             self.busy = False
 
     # ------------------------------------------------------------ streams
@@ -194,7 +209,7 @@ class Administrator:
             block_size=track.pick("block size", (0, 1, 4, 10)),
             max_msgs_per_subject=track.pick("per subject", (0, 0, 1, 3)),
             max_msg_bytes=track.pick("message bytes", (0, 0, 0, 200)),
-            ephemeral=track.draw("ephemeral", 12) == 11,
+            ephemeral=track.draw("ephemeral", 12) == 11 and not self.view.access.moves,
         )
         if retention is Retention.LIMITS:
             config = replace(
@@ -208,6 +223,8 @@ class Administrator:
             config = replace(config, subjects_filter=track.pick("subjects", NARROW))
         settled = replace(config, block_size=config.block_size or self.plan.limits.block_size_default)
         incarnation = self.view.history.begin_incarnation(stream.name, settled)
+        if self.view.access.moves:
+            expect_late(self.view.history, incarnation)
         self._ask(
             stream,
             CreateStream(config),
@@ -299,7 +316,8 @@ class Administrator:
         name = f"c{self.track.draw('consumer', 4)}"
         consumer = stream.consumers.get(name)
         if consumer is None or consumer.group is None:
-            self.create_consumer(stream, incarnation, name)
+            if not self.view.is_awaited(stream, name):
+                self.create_consumer(stream, incarnation, name)
         elif self.track.draw("delete consumer", 4) == 3:
             self._delete_consumer(stream, consumer, consumer.group)
 
@@ -357,7 +375,7 @@ class Administrator:
 
     def _start_time(self, incarnation: StreamIncarnation) -> int:
         """Draw a start time: around now, at or beside the exact time of a message, before everything, or after it."""
-        track, wall_ms = self.track, self.view.process.now().wall_ms
+        track, wall_ms = self.track, self.view.access.now().wall_ms
         match track.draw("start time", 6):
             case 0:
                 return wall_ms - 2_000 + track.draw("time", 4_000)

@@ -56,10 +56,12 @@ from waymaker_core.model.types import Token
 from waymaker_sim.clients.held_messages import HeldMessages
 from waymaker_sim.history.copies import Copy
 from waymaker_sim.history.copying import CopyingName
+from waymaker_sim.history.groups import FOREVER_NS, PendingDelivery
 from waymaker_sim.history.history import Group, History, StreamIncarnation
 from waymaker_sim.history.quarantines import Quarantines
 from waymaker_sim.kernel.checks import violated
 from waymaker_sim.kernel.events import MS, Events
+from waymaker_sim.machine.access import Access
 from waymaker_sim.machine.process import Process, ReceivedMessage, StepId
 
 _STREAM = (outcomes.OK, outcomes.NO_SUCH_STREAM)
@@ -123,6 +125,8 @@ class ConsumerName:
     version: int = 0
     doubt: Callable[[bool], None] | None = None
     """Called, where an outcome is unknown, once it is known if the consumer exists."""
+    again: Request | None = None
+    """The last change of it."""
     deleted_ns: int = -1
     """Time when its deletion was known; this object is never used again."""
 
@@ -139,6 +143,8 @@ class StreamName:
     incarnation: StreamIncarnation | None = None
     version: int = 0
     doubt: Callable[[bool], None] | None = None
+    again: Request | None = None
+    """The last change of it."""
     consumers: dict[str, ConsumerName] = field(default_factory=dict)
     deleted: dict[str, int] = field(default_factory=dict)
     """Time when the deletion of each consumer name of this incarnation was last known."""
@@ -163,12 +169,18 @@ class StreamName:
 
 
 class Reached(NamedTuple):
-    """A message that reached a program: its group, its redelivery deadline, and the number of abrupt stops before it."""
+    """A message that reached a program: its group, its redelivery deadline, and the number of abrupt stops before it.
+
+    `place`: how many messages its subscription had dealt with then, itself included. `unsure`: its delivery, which is surely
+    pending once the report has arrived.
+    """
 
     group: Group | None
     message: ReceivedMessage
     due_ns: int
     stops: int
+    place: int = 0
+    unsure: PendingDelivery | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -212,12 +224,24 @@ class Ask:
     def cancel(self) -> None:
         """Cancel the call; its outcome stays unknown."""
         if self.token is not None:
-            self.view.process.cancel(self.token)
+            self.view.access.cancel(self.token)
         self.lost()
+
+    def is_overtaken(self) -> bool:
+        """Return True if it was made for what a name meant then, and the name means something else by now."""
+        stream, consumer = self._versions
+        if self.consumer is not None and consumer % 2 == 0 and self.consumer.deleted_ns >= 0:
+            return True
+        return self.stream is not None and stream % 2 == 0 and self.stream.version != stream
+
+    def names(self, consumer: str) -> bool:
+        """Return True if it is about a consumer of this name."""
+        return self.consumer is not None and self.consumer.name == consumer
 
     # ------------------------------------------------------------ as a caller
 
     def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+        self.view.open_asks.pop(self, None)
         self.view.check_answer(self.request, answer)
         self.on_reply(self, answer, got, step_id)
 
@@ -231,15 +255,16 @@ class Ask:
         violated("answer allowed", f"{type(self.request).__name__} was ended like a subscription")
 
     def lost(self) -> None:
+        self.view.open_asks.pop(self, None)
         self.on_lost()
 
 
 class ClientView:
     """The state that all clients of a run share."""
 
-    def __init__(self, events: Events, process: Process, history: History, names: list[str]) -> None:
+    def __init__(self, events: Events, access: Access, history: History, names: list[str]) -> None:
         self.events = events
-        self.process = process
+        self.access = access
         self.history = history
         self.streams = {name: StreamName(name) for name in names}
         self.copies: dict[str, Copy] = {}
@@ -273,11 +298,26 @@ class ClientView:
         """True if reads may take much longer than usual."""
         self.asked = 0
         self.confirmed = 0
+        self.open_asks: dict[Ask, None] = {}
+        """Calls without an answer."""
         self.marks: dict[str, int] = {}
         self.quarantines = Quarantines(self.mark)
         self.settle: Callable[[Callable[[], None], Callable[[], None]], None] = lambda settled, lost: settled()
         """Calls the first function once what was just confirmed is durable, or the second if it may have got lost
         before."""
+
+    @property
+    def process(self) -> Process:
+        """Return the only process, for clients that need one: they have no place in a cluster."""
+        assert isinstance(self.access, Process)
+        return self.access
+
+    def is_awaited(self, stream: StreamName, consumer: str = "") -> bool:
+        """Return True while a call may arrive late that was meant for an earlier incarnation of a stream, or of a consumer."""
+        return self.access.moves and any(
+            each.stream is stream and each.is_overtaken() and (not consumer or each.names(consumer))
+            for each in self.open_asks
+        )
 
     def known(self, name: str) -> bool:
         """Return True if a client gave a stream this name once."""
@@ -290,7 +330,14 @@ class ClientView:
         return name in self.streams or name in self.others or (name in self.copies and self.copies[name].may_exist)
 
     def reached_program(
-        self, token: Token, group: Group | None, message: ReceivedMessage, *, counts: bool = True
+        self,
+        token: Token,
+        group: Group | None,
+        message: ReceivedMessage,
+        *,
+        counts: bool = True,
+        place: int = 0,
+        unsure: PendingDelivery | None = None,
     ) -> None:
         """Note that a message reached the program; its report to the node follows. `counts`: it counts if it is in time.
 
@@ -300,12 +347,20 @@ class ClientView:
         if group is not None:
             group.incarnation.reached_program(group, message)
             due_ns = message.taken_ns + group.config.ack_wait_ms * MS if counts else -1
-        self.reached.setdefault(token, []).append(Reached(group, message, due_ns, self.history.abrupt_stops))
+        reached = Reached(group, message, due_ns, self.history.abrupt_stops, place, unsure)
+        self.reached.setdefault(token, []).append(reached)
 
-    def reported(self, token: Token) -> None:
-        """Note that the node received the reports of a call: deliveries that still wait then certainly count as
-        attempts."""
-        for reached in self.reached.pop(token, []):
+    def reported(self, token: Token, count: int = FOREVER_NS) -> None:
+        """Note that the node received the reports of a call, the last of them about so many messages: deliveries that still
+        wait then certainly count as attempts."""
+        all_reached = self.reached.pop(token, [])
+        if later := [each for each in all_reached if each.place > count]:
+            self.reached[token] = later
+        for reached in all_reached:
+            if reached.place > count:
+                continue
+            if reached.unsure is not None:
+                reached.unsure.in_doubt = False
             group = reached.group
             if group is not None and reached.due_ns > self.events.now_ns and reached.stops == self.history.abrupt_stops:
                 group.incarnation.count(group, reached.message)
@@ -348,8 +403,10 @@ class ClientView:
     ) -> Ask | None:
         """Send a call; None, without any effect, if the process is down."""
         ask = Ask(self, request, on_reply, on_lost, stream, consumer)
-        ask.token = self.process.call(request, ask)
+        self.open_asks[ask] = None
+        ask.token = self.access.call(request, ask)
         if ask.token is None:
+            del self.open_asks[ask]
             return None
         if isinstance(request, DeleteStream):
             self.quarantines.may_go(request.name)
@@ -373,11 +430,11 @@ class ClientView:
         match refusal.status:
             case Status.RESOURCE_EXHAUSTED | Status.UNAVAILABLE:
                 return
-            case Status.ABORTED if self.process.config.replicated and refusal.outcome is Outcome.UNKNOWN:
+            case Status.ABORTED if self.access.config.replicated and refusal.outcome is Outcome.UNKNOWN:
                 self.mark("deleted before a majority had it")
             case Status.ABORTED if what in _OF_TOKENS and refusal.outcome is Outcome.NOT_APPLIED:
                 self.mark("upload or reading over")
-            case Status.DATA_LOSS if self.process.disk.rotten:
+            case Status.DATA_LOSS if self.access.is_rotten():
                 return
             case Status.DATA_LOSS if self.read_errors and "quarantined" not in refusal.message:
                 # A read that failed once is no damage: the next one may succeed.

@@ -33,11 +33,11 @@ def check_fetch(
     """Require that an answer with room left contains everything that was due at the call, and that was not held for
     another reader. Call it once `got` is noted.
     """
-    limit = view.process.config.limits.fetch_bytes_max
+    limit = view.access.config.limits.fetch_bytes_max
     taken = sum(len(message.body) + MESSAGE_OVERHEAD_BYTES for message in got)
     if len(got) > 1 and taken > limit:
         violated("limits hold", f"an answer of {taken} bytes, {limit} at most")
-    if len(got) >= wanted or taken + MESSAGE_BYTES_MAX > limit or not _certain(view, group):
+    if len(got) >= wanted or taken + MESSAGE_BYTES_MAX > limit or not _certain(view, group) or view.access.moves:
         return
     assert ask.consumer is not None and ask.token is not None
     name, since_ns = group.incarnation.name, ask.asked_ns
@@ -48,12 +48,12 @@ def check_fetch(
 
 def check_waiting(view: ClientView, ask: Ask) -> None:
     """Require that a subscription with credit received what was due long ago."""
-    process, group = view.process, ask.group()
+    access, group = view.access, ask.group()
     by_ns = view.events.now_ns - WAKES_WITHIN_NS
     since_ns = view.waiting.get(ask, by_ns + 1)
-    if group is None or max(since_ns, process.paused_until_ns) > by_ns or not _wakes(view, group):
+    if group is None or max(since_ns, access.paused_until_ns) > by_ns or not _wakes(view, group):
         return
-    overdue = next(_overdue(view, group, process.run, by_ns), 0)
+    overdue = next(_overdue(view, group, access.run_of(group.incarnation.name), by_ns), 0)
     if overdue:
         violated(
             "given when due", f"{group.incarnation.name}/{group.config.name}: {overdue} is kept from a subscription"
@@ -63,35 +63,35 @@ def check_waiting(view: ClientView, ask: Ask) -> None:
 def check_fetched(view: ClientView, group: Group, got: list[ReceivedMessage], step_id: StepId) -> None:
     """Require that a fetch got nothing that a subscription with credit should have received long before. Call it before
     `got` is noted."""
-    process = view.process
+    access = view.access
     since_ns = min((each for ask, each in view.waiting.items() if ask.group() is group), default=-1)
     if since_ns < 0 or not _wakes(view, group):
         return
     for message in got:
         due_ns = group.due.at(message.seq, step_id.run)
-        if due_ns is None and message.delivery == 1 and process.config.limits.pending_max >= PENDING_MIN:
+        if due_ns is None and message.delivery == 1 and access.config.limits.pending_max >= PENDING_MIN:
             attempt = group.incarnation.live.get(message.seq)
             due_ns = max(attempt.confirmed_ns, group.created_ns) if attempt is not None else None
         if due_ns is None:
             continue
-        if max(due_ns, since_ns, process.paused_until_ns) + WAKES_WITHIN_NS < step_id.time_ns:
+        if max(due_ns, since_ns, access.paused_until_ns) + WAKES_WITHIN_NS < step_id.time_ns:
             what = f"{group.incarnation.name}/{group.config.name} seq {message.seq}"
             violated("given when due", f"{what} went to a fetch, a subscription had waited since {since_ns}")
 
 
 def check_dropped(view: ClientView, group: Group, before_ns: int, dropped: int) -> None:
     """Require that all messages whose nak of a last attempt was confirmed by then are dropped."""
-    process, incarnation = view.process, group.incarnation
+    access, incarnation = view.access, group.incarnation
     if not view.drops_at_once or incarnation.damaged or incarnation.may_keep(group) or not group.last_naks:
         return
-    process.now()
+    access.now()
     owed = [
         seq
         for seq, step_id in group.last_naks.items()
-        if step_id.run == process.run
+        if step_id.run == access.run_of(incarnation.name)
         and step_id.time_ns < before_ns
         and seq in incarnation.live
-        and not incarnation.may_be_removed(seq, process.wall_max_ms)
+        and not incarnation.may_be_removed(seq, access.wall_max_ms)
     ]
     what = f"{incarnation.name}/{group.config.name}: {listed(owed[:9])} were handed back for the last time"
     if len(owed) > dropped:
@@ -105,13 +105,13 @@ def check_ages(view: ClientView, incarnation: StreamIncarnation, got: list[Recei
 
     A message stays behind an older one at its subject, and with block-aligned limits fewer than a block holds may stay.
     """
-    process, config = view.process, incarnation.config
+    access, config = view.access, incarnation.config
     ages = [each.max_age_ms for each in incarnation.configs]
-    quiet_ns = view.events.now_ns - max(view.disturbed_ns, process.paused_until_ns, process.up_ns)
-    undisturbed = quiet_ns > AGED_WITHIN_NS and not (view.slow_reads or view.read_errors or process.disk.rotten)
+    quiet_ns = view.events.now_ns - max(view.disturbed_ns, access.paused_until_ns, access.up_ns)
+    undisturbed = quiet_ns > AGED_WITHIN_NS and not (view.slow_reads or view.read_errors or access.is_rotten())
     if not (min(ages) and undisturbed and got):
         return
-    cutoff = process.now().wall_ms - max(ages) - AGED_WITHIN_NS // MS
+    cutoff = access.now().wall_ms - max(ages) - AGED_WITHIN_NS // MS
     there = {message.seq: message.time_ms for message in got}
     greatest: dict[str, int] = {}
     expired: list[int] = []
@@ -135,7 +135,7 @@ def check_ages(view: ClientView, incarnation: StreamIncarnation, got: list[Recei
 def _certain(view: ClientView, group: Group) -> bool:
     incarnation = group.incarnation
     alone = incarnation.config.retention is not Retention.WORK_QUEUE or len(incarnation.groups) == 1
-    rotten = bool(view.process.disk.rotten)
+    rotten = view.access.is_rotten()
     return alone and not (incarnation.damaged or incarnation.ended or group.ended or view.read_errors or rotten)
 
 
@@ -149,5 +149,5 @@ def _overdue(view: ClientView, group: Group, process_run: int, by_ns: int) -> It
     for seq, out in group.due.by(process_run, by_ns):
         if out.delivery >= group.config.max_deliver or seq in group.answered or lost_ns >= out.left_ns:
             continue
-        if seq in incarnation.live and not incarnation.may_be_removed(seq, view.process.wall_max_ms):
+        if seq in incarnation.live and not incarnation.may_be_removed(seq, view.access.wall_max_ms):
             yield seq

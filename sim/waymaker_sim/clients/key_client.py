@@ -257,7 +257,7 @@ class KeyClient:
             revision, value = (got[0].seq, decoded(got[0])[1]) if got else (0, NOTHING)
             if revision and not value:
                 violated("keys", f"the tombstone of {key.name} is read as a value")
-            self.book.read(key, at, revision, value, now_ns, self.view.process.up_ns)
+            self.book.read(key, at, revision, value, now_ns, self.view.access.up_ns)
 
         self._ask(KvGet(BUCKET, [key.name]), answered)
 

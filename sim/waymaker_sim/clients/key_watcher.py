@@ -45,19 +45,19 @@ class KeyWatcher:
         self.credit = 0
         if after is None:
             self.begun_ns = -1
-        self.token = self.view.process.call(KvWatch(BUCKET, "", after), self)
+        self.token = self.view.access.call(KvWatch(BUCKET, "", after), self)
 
     def hang_up(self) -> None:
         """Cancel the watch."""
         if self.token is not None:
-            self.view.process.cancel(self.token)
+            self.view.access.cancel(self.token)
             self.token = None
 
     def grant(self, messages: int) -> None:
         """Grant credit."""
         if self.token is not None:
             self.credit += messages
-            self.view.process.credit(self.token, messages, CREDIT_BYTES)
+            self.view.access.credit(self.token, messages, CREDIT_BYTES)
 
     def forget(self) -> None:
         """Cancel the watch, and let the next one begin anew: with the live values, whatever this one saw."""

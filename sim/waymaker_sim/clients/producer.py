@@ -42,7 +42,7 @@ class Producer:
     """The numbers of one publisher, and the batches that it may send again."""
 
     def __init__(self, view: ClientView, track: Track, number: int, publishers: int, on_failed: Failed) -> None:
-        limits: Limits = view.process.config.limits
+        limits: Limits = view.access.config.limits
         self.view = view
         self.track = track
         self.id = number + 1
@@ -107,7 +107,7 @@ class Producer:
     def act(self) -> None:
         """Lose the connection or send something again, if that is drawn."""
         self.track.begin()
-        if self.view.process.node is None or self.view.process.disk.rotten:
+        if not self.view.access.serves() or self.view.access.is_rotten():
             return
         if self.track.draw("connection lost", 8) == 7:
             self.epoch += self.track.draw("new epoch", 2)

@@ -86,10 +86,10 @@ class Publisher:
 
     def _publish(self, stream: StreamName, count: int, conditional: bool) -> None:
         view = self.view
-        if view.process.node is None:
+        if not view.access.serves():
             return
         incarnation = stream.incarnation if stream.steady() else None
-        wall_ms = view.process.now().wall_ms
+        wall_ms = view.access.now().wall_ms
         attempts: list[Attempt] = []
         sizes: list[int] = []
         times: list[int] = []
@@ -172,7 +172,7 @@ class Publisher:
         require(value.count + len(failures) == len(attempts), "one history", f"{value.count} of {len(attempts)} placed")
         incarnation = ask.incarnation()
         seq = value.first_seq
-        wall_ms = self.view.process.now().wall_ms
+        wall_ms = self.view.access.now().wall_ms
         for index, attempt in enumerate(attempts):
             failure = failures.get(index)
             if failure is not None:
@@ -305,9 +305,9 @@ class Reader:
             incarnation.see(self.view.history, message.seq, message.time_ms, message.body, ask.asked_ns)
 
     def _missing(self, incarnation: StreamIncarnation, ask: Ask, seqs: list[int]) -> None:
-        process = self.view.process
-        process.now()
-        incarnation.missing(seqs, ask.asked_ns, self.view.events.now_ns, process.wall_max_ms, self.view.mark)
+        access = self.view.access
+        access.now()
+        incarnation.missing(seqs, ask.asked_ns, self.view.events.now_ns, access.wall_max_ms, self.view.mark)
 
     @staticmethod
     def _end(incarnation: StreamIncarnation, answer: Answer | Refusal, got: list[ReceivedMessage]) -> int:
@@ -464,7 +464,7 @@ class Reader:
         group = ask.group()
         assert group is not None
         what = f"{group.incarnation.name}/{group.config.name}"
-        most = self.view.process.config.limits.pending_max
+        most = self.view.access.config.limits.pending_max
         if self.view.history.abrupt_stops:
             # Answers and drops that are not yet durable are undone by a crash, and those messages are pending again.
             most += group.may_come_back()
@@ -475,8 +475,8 @@ class Reader:
             group.floor_ns = self.view.events.now_ns
         check_dropped(self.view, group, ask.asked_ns, info.redelivered_dropped)
         if group.config.policy is DeliveryPolicy.BY_START_TIME:
-            self.view.process.now()
-            passed = group.incarnation.passed_by_time(group, info.ack_floor, self.view.process.wall_max_ms)
+            self.view.access.now()
+            passed = group.incarnation.passed_by_time(group, info.ack_floor, self.view.access.wall_max_ms)
             require(
                 not passed, "floor honest", f"{what} floor {info.ack_floor} passed {listed(passed[:9])}, never answered"
             )

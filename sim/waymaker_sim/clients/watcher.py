@@ -27,7 +27,7 @@ class Watcher:
         self.track.begin()
         if self.watch is None:
             watch = Watch(self)
-            watch.token = self.view.process.call(WatchStreams(), watch)
+            watch.token = self.view.access.call(WatchStreams(), watch)
             if watch.token is not None:
                 self.watch = watch
         elif self.track.draw("hang up", 30) == 29:
@@ -35,12 +35,12 @@ class Watcher:
         elif self.track.draw("room", 2):
             assert self.watch.token is not None
             self.watch.credit += 5
-            self.view.process.credit(self.watch.token, 5, CREDIT_BYTES)
+            self.view.access.credit(self.watch.token, 5, CREDIT_BYTES)
 
     def hang_up(self) -> None:
         """Cancel the watch."""
         if self.watch is not None and self.watch.token is not None:
-            self.view.process.cancel(self.watch.token)
+            self.view.access.cancel(self.watch.token)
         self.watch = None
 
 

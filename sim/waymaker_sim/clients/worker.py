@@ -91,7 +91,8 @@ class Worker:
             note_lost_deliveries(ask, got)
         else:
             check_fetched(self.view, group, got, step_id)
-            group.incarnation.deliver(group, got, self.view.history, ask.asked_ns, step_id, step_id.run)
+            naks = self.naks_of(step_id.run)
+            group.incarnation.deliver(group, got, self.view.history, ask.asked_ns, step_id, naks)
             group.due.delivered(got, ask.consumer.name, step_id, group.config.ack_wait_ms * MS)
             check_fetch(self.view, ask, group, got, wanted, step_id)
             if got:
@@ -153,12 +154,16 @@ class Worker:
         )
         if ask is not None:
             answering.sent(kind, seqs)
-            process_run = self.view.process.run
+            process_run = self.naks_of(self.view.access.run_of(stream.name))
             for each in self._may_be(stream, consumer) if answering.group is None else [answering.group]:
                 if kind is AckKind.NAK:
                     each.note_naks(seqs, process_run, 1)
                 elif answering.group is None and kind is not AckKind.IN_PROGRESS:
                     each.answering(kind, seqs)
+
+    def naks_of(self, run: int) -> int:
+        """Return the run in which naks count together. Where streams move, one that is lost may reach any later leader."""
+        return 0 if self.view.access.moves else run
 
     def _may_be(self, stream: StreamName, consumer: ConsumerName) -> list[Group]:
         """Return the groups that a consumer may belong to whose creation has no answer yet."""
@@ -195,7 +200,7 @@ class Worker:
         group = ask.group()
         alone = answering.resolved(request.kind, request.seqs)
         if answering.group is not None and request.kind is AckKind.NAK:
-            answering.group.note_naks(request.seqs, step_id.run, -1)
+            answering.group.note_naks(request.seqs, self.naks_of(step_id.run), -1)
         if isinstance(answer, Refusal) or group is None:
             return
         if answer.code != outcomes.OK:
@@ -267,7 +272,7 @@ class Subscription:
 
     def begin(self) -> bool:
         """Subscribe; False if the process is down."""
-        self.ask.token = self.view.process.call(self.ask.request, self)
+        self.ask.token = self.view.access.call(self.ask.request, self)
         if self.ask.token is None:
             return False
         self.view.asked += 1
@@ -280,7 +285,7 @@ class Subscription:
         if not self.over:
             self.credit += messages
             self.credit_bytes += byte_count
-            self.view.process.credit(self.ask.token, messages, byte_count)
+            self.view.access.credit(self.ask.token, messages, byte_count)
             self._note_credit()
 
     def _note_credit(self) -> None:
@@ -294,14 +299,17 @@ class Subscription:
         """Cancel the subscription."""
         if not self.over and self.ask.token is not None:
             check_waiting(self.view, self.ask)
-            self.view.process.cancel(self.ask.token)
+            self.view.access.cancel(self.ask.token)
             note_lost_deliveries(self.ask)
             self._close()
 
     def check(self) -> None:
         """Require that a reader of a consumer that is known to be deleted has received its end by now."""
         deleted_ns = self.consumer.deleted_ns
-        late = self.attached and 0 <= deleted_ns < self.view.events.now_ns - NOTICE_NS
+        by_ns = self.view.events.now_ns - NOTICE_NS
+        if self.view.access.moves and self.view.access.paused_until_ns > by_ns:
+            deleted_ns = -1  # a leader that is cut off hears of nothing
+        late = self.attached and 0 <= deleted_ns < by_ns
         require(not late, "answered", f"{self.consumer.name} is gone, its subscription was never told")
         check_waiting(self.view, self.ask)
 
@@ -359,9 +367,14 @@ class Subscription:
         group = self.ask.group()
         if group is not None:
             self.attached = True
-            group.incarnation.deliver(group, got, self.view.history, step_id.time_ns, step_id, step_id.run)
+            naks = self.worker.naks_of(step_id.run)
+            group.incarnation.deliver(group, got, self.view.history, self._taken_ns(got, step_id), step_id, naks)
             group.due.delivered(got, self.consumer.name, step_id, group.config.ack_wait_ms * MS)
             self.view.named(got[0].incarnation, self.consumer)
+            if self.view.access.moves:
+                # A server that loses the connection first gives it to others at once, unless it knows of its arrival.
+                for message in got:
+                    group.pending[message.seq].in_doubt = True
         else:
             note_lost_deliveries(self.ask, got)
         due_ns = step_id.time_ns + (group.config.ack_wait_ms * MS if group is not None else FOREVER_NS)
@@ -370,6 +383,10 @@ class Subscription:
         pause_ns = self.worker.track.magnitude("reading", 200) * MS
         self.view.events.after(pause_ns, partial(self._grant, len(got), byte_count))
         self.view.mark("subscription delivered")
+
+    def _taken_ns(self, got: list[ReceivedMessage], step_id: StepId) -> int:
+        """Return the earliest moment of the decision to deliver. Where streams move, a majority confirms it only later."""
+        return min(message.taken_ns for message in got) if self.view.access.moves else step_id.time_ns
 
     def _give_to_program(self) -> None:
         """Give the program the buffered messages, or a part of them now and the rest later."""
@@ -392,12 +409,23 @@ class Subscription:
                 given.append(message)
                 if self.ask.request.window:
                     self.windowed.append((message, group))
-                self.view.reached_program(self.ask.token, group, message, counts=not self.ask.request.window)
-        self.view.process.report(self.ask.token, self.dealt_with, back)
+                self._reached_program(group, message)
+        self.view.access.report(self.ask.token, self.dealt_with, back)
         self.worker.answer(self.stream, self.consumer, given)
         if self.buffer:
             self.view.mark("messages wait in a buffer")
             self.view.events.after(tags.magnitude("program busy", 1_500) * MS, self._give_to_program)
+
+    def _reached_program(self, group: Group | None, message: ReceivedMessage) -> None:
+        assert self.ask.token is not None and isinstance(self.ask.request, Subscribe)
+        moves, windowed = self.view.access.moves, bool(self.ask.request.window)
+        unsure = group.pending.get(message.seq) if moves and group is not None and not windowed else None
+        if unsure is not None and group is not None:
+            until_ns = message.taken_ns + group.config.ack_wait_ms * MS
+            unsure = unsure if unsure.until_ns == until_ns else None  # else it was delivered again since
+        self.view.reached_program(
+            self.ask.token, group, message, counts=not windowed, place=self.dealt_with if moves else 0, unsure=unsure
+        )
 
     def notified(self, event: Event) -> None:
         violated("answer allowed", "a subscription was sent an event")
@@ -425,7 +453,7 @@ class Subscription:
                     violated("acked survives", f"{self.consumer.name} was not deleted, its subscription says so")
             case "server_shutdown":
                 pass
-            case "moved" if self.view.process.config.replicated:
+            case "moved" if self.view.access.config.replicated:
                 note_lost_deliveries(self.ask)
             case _:
                 violated("answer allowed", f"a subscription ended with {end.reason!r}")
@@ -501,5 +529,6 @@ def note_lost_deliveries(ask: Ask, got: list[ReceivedMessage] | None = None) -> 
         groups = [each for incarnation in incarnations for each in incarnation.groups if not each.ended]
     for each in groups:
         each.lost_at_ns = view.events.now_ns
-        if got:
+        # An answer that a connection lost was an attempt all the same.
+        if got or view.access.moves:
             each.lost_ns.append(view.events.now_ns)

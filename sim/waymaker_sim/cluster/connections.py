@@ -77,6 +77,18 @@ class Connection:
         if self.phase is not Phase.CLOSED:
             self._post(self.machine, size, arrive)
 
+    def answer_at_once(self, arrive: Act) -> None:
+        """Let an answer arrive in this moment. Where it could not, the connection breaks."""
+        if self.phase is Phase.CLOSED:
+            return
+        line, now_ns = self._lines[self.machine], self.network.events.now_ns
+        held = self.network.is_cut(self.machine, self.client)
+        held = held or self.network.clogged_until_ns(self.machine, self.client) > now_ns
+        if held or line.track.chance("breaks", line.plan.breaks):
+            self.end_by_fault()
+        else:
+            arrive()
+
     def _post(self, sender: int, size: int, arrive: Act) -> None:
         line, events = self._lines[sender], self.network.events
         if line.track.chance("breaks", line.plan.breaks):

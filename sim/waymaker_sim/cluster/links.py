@@ -25,6 +25,10 @@ class Lane(Enum):
     BULK = 1
 
 
+QUEUE_BYTES = 4 << 20
+"""Bytes on their way at which an ordinary link is full."""
+
+
 @dataclass(slots=True)
 class LinkPlan:
     """The kind of one link. Odds are per million messages; a plan without arguments is a healthy link."""
@@ -38,13 +42,16 @@ class LinkPlan:
     duplicate: int = 0
     breaks: int = 0
     """Messages at which the connection breaks, with all that is on its way in both directions."""
-    queue_bytes: int = 4 << 20
+    queue_bytes: int = QUEUE_BYTES
     """Bytes of one lane that may be on their way; a message that exceeds them is lost."""
     bulk_bytes_per_ms: int = 64 << 10
 
     def healed(self) -> LinkPlan:
         """Return the plan without faults, and quick enough for any timeout."""
-        return replace(self.reliable(), breaks=0, latency_ns=min(self.latency_ns, MS), jitter_ns=0)
+        quick = replace(self.reliable(), breaks=0, latency_ns=min(self.latency_ns, MS), jitter_ns=0)
+        return replace(
+            quick, queue_bytes=max(self.queue_bytes, QUEUE_BYTES)
+        )  # a record may be larger than a small bound
 
     def reliable(self) -> LinkPlan:
         """Return the plan of a connection, which keeps order and loses nothing until it breaks."""
@@ -62,7 +69,7 @@ class LinkOdds:
     loss: int = 0
     duplicate: int = 0
     breaks: int = 0
-    queue_bytes: int = 4 << 20
+    queue_bytes: int = QUEUE_BYTES
     bulk_bytes_per_ms: int = 64 << 10
 
 

@@ -63,6 +63,8 @@ class MachinesPlan:
     damage: int = 0
     tear_synced: int = 0
     """Losses of power at which the disk has not what it said was synced."""
+    tears_show: bool = False
+    """True if a reader can see that the end of the journal is torn (`SimDisk.tear_synced`)."""
     down_ns: int = 3 * SECOND
 
 
@@ -141,6 +143,8 @@ class Machines:
         self._tracks = {number: tape.track(f"nemesis {number}") for number in range(1, plan.count + 1)}
         self._full_until_ns: dict[int, int] = {}
         self._skews_ms: dict[int, int] = {}
+        self._torn: dict[int, str] = {}
+        """By machine: the path of the last synced end that its disk lost."""
         self.machines = {number: self._machine(number, opener) for number in range(1, plan.count + 1)}
 
     def _machine(self, number: int, opener: Opener) -> Process:
@@ -230,7 +234,7 @@ class Machines:
         if self.digest is not None:
             self.digest.add(f"{self.events.now_ns} machine {number} down: {refusal}")
         if isinstance(refusal, StoreRefused):
-            if refusal.path not in process.disk.rotten_paths():
+            if refusal.path not in (*process.disk.rotten_paths(), self._torn.get(number)):
                 violated("recovery honest", f"machine {number} refused to start: {refusal}")
             self.mark("damaged directory replaced")
             self._replace_directory(process)
@@ -353,9 +357,11 @@ class Machines:
         if not self._permitted(process.number):
             return False
         process.lose_power()
-        torn = process.disk.tear_synced(track)
+        torn = process.disk.tear_synced(track, self.plan.tears_show)
         if torn is not None:
             self.atlas.lost(process.number)
+            # A frame behind it may prove that it was synced: then the node refuses to start, as with any damage.
+            self._torn[process.number] = torn[0]
             process.fault("lost", f"{torn[0]}: zeros from byte {torn[1]:,} on, which was synced")
         return torn is not None
 

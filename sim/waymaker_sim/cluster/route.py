@@ -70,7 +70,7 @@ class RoutedCall:
     sink: Sink | None = None
     """The receiver of what comes before the end of a subscription."""
     credit: tuple[int, int] = (0, 0)
-    """Messages and bytes that are granted with the request."""
+    """Messages and bytes that were granted so far. All of it is granted with a request that is sent again elsewhere."""
     doubt: bool = False
     """True if an attempt was lost that may have had its effect."""
     sent: bool = False
@@ -81,6 +81,8 @@ class RoutedCall:
     ended: bool = False
     way: _Way | None = None
     """The connection on which the last attempt was sent."""
+    token: Token | None = None
+    """The token by which the machine of that attempt knows it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -99,8 +101,15 @@ class _Way:
 class Route:
     """One client's way to the machines. Its `number` is a negative one, as an endpoint of the network."""
 
-    def __init__(self, number: int, network: Network, machines: Mapping[int, Process], track: Track) -> None:
+    def __init__(
+        self, number: int, network: Network, machines: Mapping[int, Process], track: Track, *, prompt: bool = False
+    ) -> None:
+        """Make a route. `prompt`: an answer arrives in the moment in which it leaves, or is lost with its connection.
+
+        So what clients see has the order in which machines decided it, and their checks can be exact.
+        """
         self.number = number
+        self.prompt = prompt
         self.network = network
         self.machines = machines
         self.track = track
@@ -143,10 +152,9 @@ class Route:
 
     def credit(self, call: RoutedCall, messages: int, byte_count: int) -> None:
         """Grant a subscription credit, which arrives later, or never if its connection breaks."""
+        call.credit = call.credit[0] + messages, call.credit[1] + byte_count
         if call.sent:
             self._say(call, lambda process, token: process.credit(token, messages, byte_count))
-        else:
-            call.credit = call.credit[0] + messages, call.credit[1] + byte_count
 
     def report(self, call: RoutedCall, count: int, back: list[tuple[int, int]]) -> None:
         """Report how many messages a subscription is done with, and which it gives back."""
@@ -222,16 +230,18 @@ class Route:
         call.sent, call.way = True, way
         way.sent[call] = call.attempt
         request = deepcopy(call.request)
-        way.connection.send(_size(request), partial(self._reach, way, call, call.attempt, request))
+        way.connection.send(_size(request), partial(self._reach, way, call, call.attempt, request, call.credit))
 
-    def _reach(self, way: _Way, call: RoutedCall, attempt: int, request: Any) -> None:
-        """Let a request arrive at its machine."""
+    def _reach(self, way: _Way, call: RoutedCall, attempt: int, request: Any, credit: tuple[int, int]) -> None:
+        """Let a request arrive at its machine, with the credit that was granted before it was sent."""
         caller = _RouteCaller(self, way, call, attempt)
         token = self.machines[way.machine].call(request, caller)
         assert token is not None and way.connection is not None, "a connection outlived its machine"
         caller.token, way.tokens[token] = token, call
-        if call.credit[0]:
-            self.machines[way.machine].credit(token, *call.credit)
+        if attempt == call.attempt:
+            call.token = token
+        if credit[0]:
+            self.machines[way.machine].credit(token, *credit)
 
     # ------------------------------------------------------------ what comes back
 
@@ -403,7 +413,11 @@ class _RouteCaller:
 
     def _send(self, size: int, arrive: Callable[..., None]) -> None:
         assert self.way.connection is not None
-        self.way.connection.answer(size, partial(arrive, self.way, self.call, self.attempt))
+        act = partial(arrive, self.way, self.call, self.attempt)
+        if self.route.prompt:
+            self.way.connection.answer_at_once(act)
+        else:
+            self.way.connection.answer(size, act)
 
     def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
         size = 64 + sum(len(each.body) for each in got)

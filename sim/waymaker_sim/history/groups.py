@@ -28,10 +28,16 @@ class PendingDelivery:
     process_run: int
     until_ns: int
     free: bool = False
+    in_doubt: bool = False
+    """True until the server is known to have the report that it reached its program, where the connection may break first."""
     since_ns: int = 0
     """Time of the call that put it off, if the delay outlives the process."""
     out: Out | None = None
     """The delivery that an answer in flight was sent to."""
+
+    def is_certain(self) -> bool:
+        """Return True if it is surely pending, as long as its wait lasts."""
+        return not (self.free or self.in_doubt)
 
 
 class Stored(Protocol):
@@ -94,6 +100,8 @@ class GroupOf(Generic[L]):
     counts: dict[int, set[int]] = field(default_factory=dict)
     """Delivery counts since the process last stopped abruptly."""
     counted_in: int = 0
+    newest_run: int = 0
+    """The newest run that has delivered."""
     freed_ns: int = -1
     """Time when a member may last have been deleted, whose deliveries are then due."""
     most: dict[int, int] = field(default_factory=dict)
@@ -192,7 +200,7 @@ class GroupOf(Generic[L]):
         out = {
             seq: PendingDelivery(delivery.process_run, delivery.until_ns, out=self.due.latest(seq))
             for seq in seqs
-            if (delivery := self.pending.get(seq)) and not delivery.free
+            if (delivery := self.pending.get(seq)) and delivery.is_certain()
         }
         for seq in seqs:
             if kind is not AckKind.IN_PROGRESS and seq in self.pending:

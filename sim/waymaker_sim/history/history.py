@@ -439,12 +439,14 @@ class StreamIncarnation:
         history: History,
         asked_ns: int,
         step_id: StepId,
-        process_run: int,
+        naks_of: int,
     ) -> None:
         """Check and note messages that a member received. `asked_ns`: the earliest moment of dispatch; `step_id`:
-        the step that sent them."""
+        the step that sent them; `naks_of`: the run whose naks may take effect on them."""
         self._check_order(got)
         config = group.config
+        late = step_id.run < group.newest_run
+        group.newest_run = max(group.newest_run, step_id.run)
         if group.counted_in != history.abrupt_stops:
             group.counts.clear()
             group.counted_in = history.abrupt_stops
@@ -463,7 +465,8 @@ class StreamIncarnation:
                     violated("filter", f"{self.name}/{config.name}: {seq} is of before {config.start_time_ms} ms")
             self._check_other_consumers(group, seq, step_id)
             self._check_put_off(history, group, seq, step_id)
-            self._check_count(group, message)
+            if not late:  # else a deposed leader delivered it: the newer one counts anew
+                self._check_count(group, message)
             if seq in group.pending and group.pending[seq].process_run != step_id.run:
                 history.mark("redelivery after a restart")
             until = message.taken_ns + config.ack_wait_ms * MS
@@ -471,10 +474,10 @@ class StreamIncarnation:
             if message.taken_ns >= 0 and step_id.time_ns >= until and seq not in group.handing_back:
                 over = f"left {(step_id.time_ns - until) // MS} ms after its wait"
                 violated("left in time", f"{self.name}/{config.name} seq {seq}: delivery {message.delivery} {over}")
-            naked = group.naks.get((process_run, seq), 0) > 0
+            naked = group.naks.get((naks_of, seq), 0) > 0
             if naked or group.handing_back.get(seq):
                 self.reached_program(group, message)  # for all the node can know
-            group.pending[seq] = PendingDelivery(process_run, until, free=naked)
+            group.pending[seq] = PendingDelivery(step_id.run, until, free=naked)
 
     def _check_order(self, got: list[ReceivedMessage]) -> None:
         """Require at most two ascending runs, the second of which is new."""
@@ -490,7 +493,7 @@ class StreamIncarnation:
         rivals = self.groups if self.config.retention is Retention.WORK_QUEUE else (group,)
         for rival in rivals:
             delivery = rival.pending.get(seq)
-            if delivery is None or delivery.free or rival.ended or delivery.process_run != step_id.run:
+            if delivery is None or not delivery.is_certain() or rival.ended or delivery.process_run != step_id.run:
                 continue
             if step_id.time_ns < delivery.until_ns:
                 who = "itself" if rival is group else rival.config.name

@@ -24,6 +24,7 @@ from waymaker_core.api.effects import (
     Kept,
     Log,
     PieceStored,
+    RecordsRead,
     Replicate,
     Reply,
     SnapshotPiece,
@@ -37,16 +38,20 @@ from waymaker_core.api.inputs import (
     Credit,
     Cut,
     Drain,
+    EndReading,
     EndTransfer,
     Enrol,
     Input,
     JobDone,
     JobFailed,
+    KeepDoubts,
     KeepVote,
     Lead,
     NextPiece,
     PieceArrived,
+    PrepareMove,
     Promise,
+    ReadRecords,
     ReceiveSnapshot,
     Replicated,
     Report,
@@ -118,7 +123,7 @@ def describe_input(item: Input) -> str:
             return f"replicated {item.stream_id} {item.position}"
         case Confirmed():
             return f"confirmed {item.stream_id} {item.question}"
-        case StepDown() | Lead():
+        case StepDown() | Lead() | PrepareMove():
             return f"{type(item).__name__} {item.stream_id}"
         case Append():
             return f"append {item.ask} {item.stream_id} {item.first} {len(item.records)}"
@@ -128,10 +133,16 @@ def describe_input(item: Input) -> str:
             return f"promise {item.ask} {item.epoch} {list(item.stream_ids)}"
         case KeepVote():
             return f"vote {item.ask} {item.term} {item.vote}"
+        case KeepDoubts():
+            return f"doubts {item.ask} {list(item.doubts)}"
         case Enrol():
             return f"enrol {item.ask} {item.stream_id} {item.since} {item.log_epoch}"
         case SendSnapshot() | NextPiece() | ReceiveSnapshot() | PieceArrived() | EndTransfer():
             return f"{type(item).__name__} {item.transfer}"
+        case ReadRecords():
+            return f"read records {item.stream_id} {item.reader} {item.first}"
+        case EndReading():
+            return f"end reading {item.stream_id} {item.reader}"
         case Report():
             return f"report {item.token} {item.count} {item.back}"
         case Drain():
@@ -163,6 +174,9 @@ def describe_effect(effect: Effect) -> str:
             return f"confirm {effect.stream_id} {effect.question}"
         case SnapshotPiece() | PieceStored() | TransferEnded():
             return f"{type(effect).__name__} {effect.transfer}"
+        case RecordsRead():
+            count = -1 if effect.records is None else len(effect.records)
+            return f"records read {effect.stream_id} {effect.reader} {effect.first} {count}"
         case Log():
             return f"log {effect.event} {sorted(effect.fields.items())}"
         case Halt():

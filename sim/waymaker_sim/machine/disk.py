@@ -33,6 +33,8 @@ from waymaker_core.model.disk_ops import (
     SyncFile,
     Write,
 )
+from waymaker_core.storage.frame import MAGIC
+from waymaker_core.storage.journal.segment import SEGMENT_HEADER_BYTES
 from waymaker_sim.kernel.tape import Track
 
 SECTOR = 512
@@ -494,10 +496,12 @@ class SimDisk:
         self.rotten.append((file, offset))
         return path, offset
 
-    def tear_synced(self, track: Track) -> tuple[str, int] | None:
+    def tear_synced(self, track: Track, shows: bool = False) -> tuple[str, int] | None:
         """Lose the end of the journal's newest synced batch, as a disk does that says too early that it is done.
 
-        The machine has lost power. Returns the file, and the place from which on it holds zeros; None without such a batch.
+        The machine has lost power. `shows`: the place is behind the first word of a frame, so that a reader sees the tear; no
+        reader can tell an end that is lost frame by frame from one that was never written. Returns the file, and the place from
+        which on it holds zeros; None without such a batch.
         """
         file = self._fresh
         paths = [path for path in sorted(self._names) if self._names[path] is file]
@@ -505,6 +509,11 @@ class SimDisk:
             return None
         begin, end = min(start for start, _ in file.fresh), max(stop for _, stop in file.fresh)
         at = end - 1 - track.draw("torn from the end", end - begin)
+        if shows:
+            begun = file.content.find(MAGIC, max(at - len(MAGIC) + 1, begin), at + len(MAGIC) - 1)
+            at = at if begun < 0 else begun + len(MAGIC)
+            if at < SEGMENT_HEADER_BYTES + len(MAGIC):
+                return None
         file.durable[at:end] = bytes(len(file.durable[at:end]))
         file.content[at:end] = bytes(len(file.content[at:end]))
         return paths[0], at

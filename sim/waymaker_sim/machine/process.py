@@ -60,6 +60,7 @@ from waymaker_core.model.types import ANYONE, Now, Token
 from waymaker_core.node import Node, NodeConfig, open_node
 from waymaker_sim.kernel.events import MS, Events
 from waymaker_sim.kernel.tape import Track
+from waymaker_sim.machine.access import Alone
 from waymaker_sim.machine.callers import Caller, Observer, ReceivedMessage, StepId
 from waymaker_sim.machine.disk import SimDisk
 from waymaker_sim.machine.late_reads import SLOW_MAX_NS, HeldFiles, LateReads, moved_path, read_paths
@@ -96,7 +97,7 @@ _QUICK = (Read, ReadChunk, ListDir)
 MILLION = 1_000_000
 
 
-class Process:
+class Process(Alone):
     """One machine with a disk, and the process on it, over many process runs."""
 
     FIRST_WALL_MS = 1_700_000_000_000

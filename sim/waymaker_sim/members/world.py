@@ -20,6 +20,7 @@ from waymaker_core.model.result_codes import ALREADY_EXISTS, OK, Answer
 from waymaker_core.model.types import Now
 from waymaker_core.node import NodeConfig
 from waymaker_sim.cluster.machines import Machines, MachinesPlan, config_with, draw_machines_plan
+from waymaker_sim.cluster.network import NetworkPlan
 from waymaker_sim.cluster.peers import PeerKinds
 from waymaker_sim.cluster.route import CallEnd, Route
 from waymaker_sim.kernel.checks import require
@@ -27,16 +28,20 @@ from waymaker_sim.kernel.digest import Digest
 from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.kernel.tape import Tape, Track
 from waymaker_sim.machine.callers import ReceivedMessage
+from waymaker_sim.machine.disk import DiskFaults
 from waymaker_sim.machine.observations import PAGE
+from waymaker_sim.machine.pace import Pace
+from waymaker_sim.members.copies import Copies
 
 KINDS = PeerKinds(ToPeer, FromPeer, Elsewhere)
 STREAMS = ("a", "b", "c")
 
 
 def draw_members_plan(track: Track, count: int) -> MachinesPlan:
-    """Draw the machines of a cluster. A member that lost its directory, or its journal's end, is not taken back yet."""
+    """Draw the machines of a cluster. Damage is switched off: a member with a damaged stream gets no other copy of it yet."""
     plan = draw_machines_plan(track, count)
-    plan.lose_directory = plan.damage = plan.tear_synced = 0
+    plan.damage = 0
+    plan.tears_show = True
     return plan
 
 
@@ -45,6 +50,18 @@ def parted(plan: MachinesPlan) -> MachinesPlan:
     plan.network.partition, plan.network.partition_ns = 100_000, 5 * SECOND
     plan.minority = True
     return plan
+
+
+def rivals(plan: MachinesPlan) -> None:
+    """Change a plan in place: quick links, machines that are well, and one long partition after the other.
+
+    So a primary is cut off with some clients again and again, and goes on for as long as the rules let it.
+    """
+    plan.network = NetworkPlan(partition=200_000, partition_ns=4 * SECOND)
+    plan.disk, plan.pace = DiskFaults(), Pace()
+    plan.kill = plan.kill_at_effect = plan.power = plan.full = plan.wall_jump = plan.skew_ms = 0
+    plan.pause = 10_000
+    plan.minority = True
 
 
 class MembersWorld:
@@ -63,7 +80,9 @@ class MembersWorld:
         def config_of(number: int, directory: int) -> NodeConfig:
             return replace(settings(number, directory), member=True, members=members)
 
-        self.machines = Machines(tape, plan, opener=self._open, config_of=config_of, kinds=KINDS, digest=digest)
+        self.machines = Machines(
+            tape, plan, opener=self._open, config_of=config_of, kinds=KINDS, digest=digest, feed=Copies().feed
+        )
         self.confirmed: dict[tuple[str, int], bytes] = {}
         """Payloads by stream and sequence."""
         self.sent = 0
@@ -120,6 +139,10 @@ class MembersWorld:
         self.machines.start()
         self.machines.run_for(ns)
         self.machines.heal()
+        self.run_healed()
+
+    def run_healed(self) -> None:
+        """See that every stream takes messages where all is well, and compare what is there with what was confirmed."""
         self.machines.await_up()
         enough = Counter(stream for stream, _ in self.confirmed)
         self.machines.run_for(60 * SECOND, lambda: self._all_above(enough))

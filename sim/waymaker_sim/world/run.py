@@ -48,16 +48,17 @@ def run_tape(
     mutant: str = "",
     on_world: Callable[[World], None] | None = None,
     made_for: str = "",
+    make: Callable[..., World] = World,
 ) -> Report:
     """Run one world. With `mutant` the core has one rule less meanwhile; `on_world` is called with the world before.
 
-    The world is adapted to `mutant`, or with every rule in place to the mutant `made_for`.
+    The world is adapted to `mutant`, or with every rule in place to the mutant `made_for`. `make` makes another kind of world.
     """
     report = Report(tape.seed)
     with planted(mutant):
         world: World | None = None
         try:
-            world = World(tape, digest, MUTANTS[mutant or made_for].adapt if mutant or made_for else None)
+            world = make(tape, digest, MUTANTS[mutant or made_for].adapt if mutant or made_for else None)
             if on_world is not None:
                 on_world(world)
             world.run()
@@ -75,12 +76,12 @@ def run_tape(
     return report
 
 
-def run_seed(seed: int, *, double: bool = False, mutant: str = "") -> Report:
+def run_seed(seed: int, *, double: bool = False, mutant: str = "", make: Callable[..., World] = World) -> Report:
     """Run one seed; with `double` it runs twice and must be the same both times."""
     if not double:
-        return run_tape(Tape(seed), None, mutant)
-    report = run_tape(Tape(seed), Digest(), mutant)
-    again = run_tape(Tape(seed), Digest(), mutant)
+        return run_tape(Tape(seed), None, mutant, make=make)
+    report = run_tape(Tape(seed), Digest(), mutant, make=make)
+    again = run_tape(Tape(seed), Digest(), mutant, make=make)
     if report.digest != again.digest and report.clean():
         report.check, report.detail = "same twice", f"digests {report.digest} and {again.digest}"
     return report

@@ -47,6 +47,7 @@ from waymaker_sim.kernel.coverage_marks import MarkRecorder
 from waymaker_sim.kernel.digest import Digest
 from waymaker_sim.kernel.events import MS, SECOND, Events
 from waymaker_sim.kernel.tape import Tape, Track
+from waymaker_sim.machine.access import Access
 from waymaker_sim.machine.disk import DiskFaults, SimDisk
 from waymaker_sim.machine.format_check import make_format_1, require_named
 from waymaker_sim.machine.instant import InstantNode
@@ -96,19 +97,46 @@ class World:
 
     def __init__(self, tape: Tape, digest: Digest | None = None, adapt: Callable[[Plan], None] | None = None) -> None:
         self.tape = tape
-        self.plan = plan_of(tape)
+        self.plan = self.draw_plan()
         if adapt is not None:
             adapt(self.plan)
-        self.events = Events()
         self.history = History()
         self.digest = digest
         self._migrates = False
         """True once a stop has left a directory of format 1."""
-        self.machines = [self._machine(1)]
-        self.view = ClientView(self.events, self.machines[0], self.history, [f"s{n}" for n in range(self.plan.streams)])
+        self.crashes = 0
+        self._lost = False
+        self._publishing = self._working = self._faulty = True
+        self.machines, self.events, access = self.make_machines()
+        self.view = ClientView(self.events, access, self.history, [f"s{n}" for n in range(self.plan.streams)])
         self.history.mark = self.view.mark
-        self.adoptions = Adoptions(self.machines[0].config, self.tape.track("adoptions"))
         self.majorities: Majorities | None = None
+        self.interval_sync: IntervalSync | None = None
+        self.lookout = MarkRecorder(self.view.mark)
+        self.view.looks_at_ages = self.plan.looks_at_ages
+        self.view.read_errors = self.plan.disk.read_error > 0
+        self.view.drops_at_once = _drops_at_once(self.plan) and not access.moves
+        self.view.slow_reads = self.plan.pace.read_ns > MS or self.plan.pace.slow_per_million > 0
+        self.watch_machines()
+        self.refusals: list[Refused] = []
+        self._make_clients()
+
+    # ------------------------------------------------------------ the machines of a world, which a cluster has otherwise
+
+    def draw_plan(self) -> Plan:
+        """Draw the kind of this world."""
+        return plan_of(self.tape)
+
+    def make_machines(self) -> tuple[list[Process], Events, Access]:
+        """Return the machines, their queue of events, and the clients' access to them."""
+        self.events = Events()
+        machine = self._machine(1)
+        return [machine], self.events, machine
+
+    def watch_machines(self) -> None:
+        """Set what harms the machine, and what watches it beside the clients."""
+        tape, machine = self.tape, self.machines[0]
+        self.adoptions = Adoptions(machine.config, tape.track("adoptions"))
         if self.plan.quorum is not None:
             quorum = PhantomQuorum(
                 self.plan.quorum,
@@ -118,24 +146,54 @@ class World:
                 self.view.mark,
                 self._without_majority,
             )
-            self.machines[0].quorum, self.majorities = quorum, Majorities(quorum)
-        self.lookout = MarkRecorder(self.view.mark)
-        self.view.looks_at_ages = self.plan.looks_at_ages
-        self.view.read_errors = self.plan.disk.read_error > 0
-        self.view.drops_at_once = _drops_at_once(self.plan)
-        self.view.slow_reads = self.plan.pace.read_ns > MS or self.plan.pace.slow_per_million > 0
-        self.nemesis = Nemesis(tape.track("nemesis"), self.plan, self.machines[0], self.view)
-        self.interval_sync: IntervalSync | None = None
+            machine.quorum, self.majorities = quorum, Majorities(quorum)
+        self.nemesis = Nemesis(tape.track("nemesis"), self.plan, machine, self.view)
         if self.plan.may_lose_unsynced():
-            self.interval_sync = IntervalSync(self.plan, self.view, self.machines[0], tape.track("twin"))
+            self.interval_sync = IntervalSync(self.plan, self.view, machine, tape.track("twin"))
         self.strays = Strays(self.view, tape.track("strays"), self.plan)
         if self.interval_sync is None:
-            self.machines[0].on_up = self.strays.started
-        self.refusals: list[Refused] = []
-        self.crashes = 0
-        self._lost = False
-        self._publishing = self._working = self._faulty = True
-        plan, view = self.plan, self.view
+            machine.on_up = self.strays.started
+
+    def start_machines(self) -> None:
+        """Start all machines, and their faults."""
+        for machine in self.machines:
+            machine.start()
+
+    def repeat_faults(self) -> None:
+        """Begin to harm the machines, again and again."""
+        self.repeat(self.nemesis.act, "nemesis", lambda: self._faulty)
+
+    def end_faults(self) -> None:
+        """End all faults."""
+        self.nemesis.rest()
+        for machine in self.machines:
+            machine.disk.faults = DiskFaults()
+            machine.pace.slow_per_million = 0
+            machine.pace.read_ns = Pace().read_ns
+            machine.effects_left = machine.target_disk_full = None
+            if machine.quorum is not None:
+                machine.quorum.heal()
+                self.view.disturbed_ns = min(self.view.disturbed_ns, self.events.now_ns)
+                machine.paused_until_ns = min(machine.paused_until_ns, self.events.now_ns)
+
+    def serves_all(self) -> bool:
+        """Return True if all machines serve."""
+        return all(machine.state is State.UP for machine in self.machines)
+
+    def check_restarts(self, seen: Seen) -> None:
+        """Require that restarts change nothing of what was seen at rest."""
+        process = self.machines[0]
+        for crash in (process.kill, process.lose_power):
+            self._check_sketches(seen)
+            if not self.lost():
+                self._again(process, crash, seen)
+        self._check_sketches(seen)
+        if not self.lost() and not self._rotten():
+            empty_the_disk(process, PatientAsker(self.view), seen)
+            self._again(process, process.kill, observe(PatientAsker(self.view)))
+
+    def _make_clients(self) -> None:
+        tape, plan, view = self.tape, self.plan, self.view
         self.administrator = Administrator(view, tape.track("administrator"), plan)
         tracks = [tape.track(f"publisher {n}") for n in range(plan.publishers)]
         self.publishers = [Publisher(view, track, plan, self.refusals) for track in tracks]
@@ -286,8 +344,7 @@ class World:
 
     def run(self) -> None:
         """Run all three phases."""
-        for machine in self.machines:
-            machine.start()
+        self.start_machines()
         self._begin()
         self.events.run_until(self.plan.faults_ns, self.lost)
         if not self.lost():
@@ -296,35 +353,35 @@ class World:
             self._rest()
 
     def _begin(self) -> None:
-        self._repeat(self.administrator.act, "administrator", lambda: True)
+        self.repeat(self.administrator.act, "administrator", lambda: True)
         for index, publisher in enumerate(self.publishers):
-            self._repeat(publisher.act, f"publisher {index}", lambda: self._publishing)
+            self.repeat(publisher.act, f"publisher {index}", lambda: self._publishing)
         for index, worker in enumerate(self.workers):
-            self._repeat(worker.act, f"worker {index}", lambda: self._working)
+            self.repeat(worker.act, f"worker {index}", lambda: self._working)
         for index, reader in enumerate(self.readers):
-            self._repeat(reader.act, f"reader {index}", lambda: self._working)
+            self.repeat(reader.act, f"reader {index}", lambda: self._working)
         for index, watcher in enumerate(self.watchers):
-            self._repeat(watcher.act, f"watcher {index}", lambda: self._working)
+            self.repeat(watcher.act, f"watcher {index}", lambda: self._working)
         if self.backup_client is not None:
-            self._repeat(self.backup_client.act, "archivist", lambda: self._working)
+            self.repeat(self.backup_client.act, "archivist", lambda: self._working)
         if self.keys is not None:
             for name, actor in self.keys.actors:
-                self._repeat(actor.act, name, lambda: self._working)
+                self.repeat(actor.act, name, lambda: self._working)
         if self.guest is not None:
-            self._repeat(self.guest.act, "guest", lambda: self._working)
+            self.repeat(self.guest.act, "guest", lambda: self._working)
         if self.object_client is not None:
-            self._repeat(self.object_client.act, "objects", lambda: self._working)
+            self.repeat(self.object_client.act, "objects", lambda: self._working)
         if self.stores is not None:
-            self._repeat(self.stores.act, "stores", lambda: self._working)
+            self.repeat(self.stores.act, "stores", lambda: self._working)
         if self.sets is not None:
-            self._repeat(self.sets.act, "sets", lambda: self._working)
+            self.repeat(self.sets.act, "sets", lambda: self._working)
         if self.copyist is not None:
-            self._repeat(self.copyist.act, "copyist", lambda: self._working)
+            self.repeat(self.copyist.act, "copyist", lambda: self._working)
         if self.sketches is not None:
-            self._repeat(self.sketches.act, "sketches", lambda: self._working)
-        self._repeat(self.nemesis.act, "nemesis", lambda: self._faulty)
+            self.repeat(self.sketches.act, "sketches", lambda: self._working)
+        self.repeat_faults()
 
-    def _repeat(self, act: Callable[[], None], who: str, wanted: Callable[[], bool]) -> None:
+    def repeat(self, act: Callable[[], None], who: str, wanted: Callable[[], bool]) -> None:
         """Act once in each turn, at a drawn moment: the number of an operation determines its time."""
         pause_ns = turn_ns(who, self.plan)
         track: Track = self.tape.track(f"moments of {who}")
@@ -345,19 +402,10 @@ class World:
         """End the faults: the machines must start, and publishes must be confirmed."""
         self._faulty = False
         self.view.faulty = False
-        self.nemesis.rest()
-        for machine in self.machines:
-            machine.disk.faults = DiskFaults()
-            machine.pace.slow_per_million = 0
-            machine.pace.read_ns = Pace().read_ns
-            machine.effects_left = machine.target_disk_full = None
-            if machine.quorum is not None:
-                machine.quorum.heal()
-                self.view.disturbed_ns = min(self.view.disturbed_ns, self.events.now_ns)
-                machine.paused_until_ns = min(machine.paused_until_ns, self.events.now_ns)
+        self.end_faults()
         for publisher in self.publishers:
             publisher.diligent = True
-        self._until(lambda: self.lost() or all(m.state is State.UP for m in self.machines))
+        self._until(lambda: self.lost() or self.serves_all())
         if self.lost():
             return
         for machine in self.machines:
@@ -377,8 +425,8 @@ class World:
         return any(machine.disk.rotten for machine in self.machines)
 
     def _rest(self) -> None:
-        """Drain the consumers, run the audit, and require that two restarts change nothing."""
-        process = self.machines[0]
+        """Drain the consumers, run the audit, and require that restarts change nothing."""
+        access = self.view.access
         self._publishing = self._working = False
         self.administrator.quiet = True
         for worker in self.workers:
@@ -393,11 +441,16 @@ class World:
         drained = self._drain()
         if self.lost():
             return
-        self._until(lambda: self.lost() or process.waiting() == 0)
+        self._until(lambda: self.lost() or access.waiting() == 0)
         if self.object_client is not None:
             self.object_client.settle()
-        require(self.lost() or process.waiting() == 0, "answered", f"{process.waiting()} calls were never answered")
-        check_node(process)
+        require(self.lost() or access.waiting() == 0, "answered", f"{access.waiting()} calls were never answered")
+        for machine in self.machines:
+            check_node(machine)
+        self.check_restarts(self._audit(drained))
+
+    def _audit(self, drained: bool) -> Seen:
+        """Read everything and compare it with the history. `drained`: consumers had time to reach the end."""
         if self.keys is not None and not self._rotten():
             self.keys.audit(PatientAsker(self.view))
         if self.interval_sync is not None:
@@ -419,14 +472,7 @@ class World:
             self.stores.check(seen, PatientAsker(self.view))
             self.events.run_until(self.events.now_ns + 2 * SECOND)  # until taken values are deleted
             seen = observe(PatientAsker(self.view))
-        for crash in (process.kill, process.lose_power):
-            self._check_sketches(seen)
-            if not self.lost():
-                self._again(process, crash, seen)
-        self._check_sketches(seen)
-        if not self.lost() and not self._rotten():
-            empty_the_disk(process, PatientAsker(self.view), seen)
-            self._again(process, process.kill, observe(PatientAsker(self.view)))
+        return seen
 
     def _check_sketches(self, seen: Seen) -> None:
         if self.sketches is not None and not self.lost() and not self._rotten():
@@ -455,7 +501,7 @@ class World:
 
     def _drain(self) -> bool:
         """Fetch and ack until every consumer is at its end; pending deliveries become due again."""
-        process = self.machines[0]
+        access = self.view.access
         begun = self.events.now_ns
         busy_ns = begun
         worker = self.workers[0]
@@ -464,7 +510,7 @@ class World:
                 for consumer in list(stream.consumers.values()):
                     worker.fetch(stream, consumer, 20)
             fetched = worker.fetched
-            self.events.run_until(self.events.now_ns + 200 * MS, lambda: process.waiting() == 0)
+            self.events.run_until(self.events.now_ns + 200 * MS, lambda: access.waiting() == 0)
             if worker.fetched > fetched:
                 busy_ns = self.events.now_ns
                 continue

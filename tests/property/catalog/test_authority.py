@@ -13,7 +13,7 @@ from waymaker_core.catalog.group_history import UNKNOWN, GroupHistory, GroupMemb
 from waymaker_core.catalog.placement import hashed_order, place
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import Limits
-from waymaker_core.model.records import AuthorityOpened, StreamClaimed, StreamDeleted
+from waymaker_core.model.records import AuthorityOpened, StreamDeleted, StreamsClaimed
 from waymaker_core.model.types import StreamId
 from waymaker_core.node.checkpoint.snapshots import decode_catalog, encode_catalog
 from waymaker_core.storage.errors import CorruptRecord
@@ -34,7 +34,7 @@ def catalog_of(log: list[tuple[str, int, int]]) -> tuple[Catalog, dict[int, Conf
     for position, (what, stream_id, node) in enumerate(log, 10):
         made = claims.get(stream_id)
         if what == "claim":
-            catalog.apply_cluster(StreamClaimed(stream_id, node, [node, 9]), position)
+            catalog.apply_cluster(StreamsClaimed([stream_id], [node], [[node, 9]]), position)
             if made is not None:
                 made.append(Claim(position, node, (node, 9)))
         elif what == "delete":
@@ -42,7 +42,7 @@ def catalog_of(log: list[tuple[str, int, int]]) -> tuple[Catalog, dict[int, Conf
             claims.pop(stream_id, None)
         elif made:
             claim = made[-1] if what == "open newest" else made[0]
-            catalog.apply_cluster(AuthorityOpened(stream_id, claim.epoch), position)
+            catalog.apply_cluster(AuthorityOpened([stream_id], [claim.epoch]), position)
             if claim == made[-1]:
                 opened[stream_id] = claim
     return catalog, {each: Conf(made[-1], opened.get(each, NO_CLAIM)) for each, made in claims.items() if made}
@@ -65,15 +65,29 @@ def test_a_staged_claim_is_seen_by_decisions_until_it_is_committed_or_discarded(
     authority.stage_claim(StreamId(1), first)
     authority.stage_claim(StreamId(1), second)
     assert authority.projected_claim(StreamId(1)) == second
-    authority.apply_claim(StreamClaimed(1, 1, [1]), 3)
+    authority.apply_claims(StreamsClaimed([1], [1], [[1]]), 3, {StreamId(1)})
     assert authority.projected_claim(StreamId(1)) == second, "the later one is not committed"
-    authority.apply_claim(StreamClaimed(1, 2, [2]), 5)
+    authority.apply_claims(StreamsClaimed([1], [2], [[2]]), 5, {StreamId(1)})
     authority.discard_uncommitted()
     assert authority.projected_claim(StreamId(1)) == second
     authority.stage_claim(StreamId(1), Claim(9, 3, (3,)))
     authority.discard_uncommitted()
     assert authority.projected_claim(StreamId(1)) == second
     assert authority.confs.get(StreamId(2), NO_CONF).newest == NO_CLAIM
+
+
+def test_a_staged_opening_counts_until_it_is_committed_or_discarded() -> None:
+    authority = Authority()
+    authority.apply_claims(StreamsClaimed([1, 2], [1, 1], [[1], [1]]), 3, {StreamId(1), StreamId(2)})
+    authority.stage_opening(StreamId(1), 3)
+    authority.stage_opening(StreamId(2), 3)
+    assert authority.is_opened(StreamId(1), 3) and not authority.is_opened(StreamId(1), 4)
+    assert authority.apply_openings(AuthorityOpened([1], [3])) == [1]
+    authority.discard_uncommitted()
+    assert authority.is_opened(StreamId(1), 3) and not authority.is_opened(StreamId(2), 3)
+    authority.stage_opening(StreamId(2), 3)
+    authority.forget_claims(StreamId(2))
+    assert not authority.is_opened(StreamId(2), 3)
 
 
 def test_terms_and_members_are_known_from_what_was_released_on() -> None:

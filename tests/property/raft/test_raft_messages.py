@@ -159,13 +159,12 @@ def test_a_message_for_another_member_or_with_a_term_without_end_is_counted_and_
     "durable",
     [
         Durable(HardState(-1, 0)),
-        Durable(HardState(1, 0), SnapshotMeta(3, 1)),
         Durable(HardState(1, 0), SnapshotMeta(0, 0, Members((1,)))),
-        Durable(HardState(1, 0), SnapshotMeta(), (Entry(1, 0),)),
+        Durable(HardState(1, 0), SnapshotMeta(), (Entry(2, 0),)),
         Durable(HardState(1, 0), SnapshotMeta(1, 0, Members((1,))), (Entry(2, 0),)),
         Durable(HardState(2, 0), SnapshotMeta(1, 0, Members((1,))), (Entry(2, 0), Entry(1, 0))),
     ],
-    ids=["term", "no voters", "no index", "no snapshot", "term of an entry", "terms fall"],
+    ids=["term", "no index", "term without a snapshot", "term of an entry", "terms fall"],
 )
 def test_a_disk_that_no_member_has_written_is_refused(durable: Durable) -> None:
     with pytest.raises(CorruptState):

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, pairwise
 
 from waymaker_core.api.inputs import Append as KeepRecords
-from waymaker_core.api.inputs import Enrol, Lead, Promise, Replicated, SentRecord, StepDown
+from waymaker_core.api.inputs import EndReading, Enrol, Lead, Promise, ReadRecords, Replicated, SentRecord, StepDown
 from waymaker_core.model.records import EpochRecord
 from waymaker_core.replication.conf import Claim, Conf, Seat
-from waymaker_core.replication.effects import Effect, GiveUp, ProposeOpened, Send
-from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Written
+from waymaker_core.replication.effects import Effect, GiveUp, ProposeOpened, Send, SnapshotNeeded
+from waymaker_core.replication.inputs import (
+    ConfChanged,
+    Declined,
+    Input,
+    Kept,
+    Question,
+    Received,
+    RecordsRead,
+    Returned,
+    Written,
+)
 from waymaker_core.replication.messages import (
     Acked,
     Append,
+    Donation,
     EpochStart,
     Fence,
     Heard,
@@ -24,7 +35,7 @@ from waymaker_core.replication.messages import (
 )
 from waymaker_core.replication.replica import Replica
 from waymaker_core.replication.settings import ReplicationSettings
-from waymaker_core.replication.state import Known
+from waymaker_core.replication.state import WAITING_MAX, Known
 from waymaker_core.storage import record_codec
 
 SEATS = tuple(Seat(node, 0) for node in (1, 2, 3))
@@ -61,10 +72,12 @@ class Log:
 class Driven:
     """A replica of node 1, with its effects of the last step."""
 
-    def __init__(self, log: Log | None = None, known: Known | None = None) -> None:
+    def __init__(
+        self, log: Log | None = None, known: Known | None = None, settings: ReplicationSettings | None = None
+    ) -> None:
         self.log = log or Log()
         numbers = count(1)
-        settings = ReplicationSettings(retry_ms=100, commit_note_ms=50)
+        settings = settings or ReplicationSettings(retry_ms=100, commit_note_ms=50)
         self.replica = Replica(7, SEATS[0], settings, self.log, lambda: next(numbers), known or Known())
         self.now = 0
 
@@ -203,8 +216,164 @@ def test_a_claimant_gives_up_for_a_donor_that_has_its_log_no_more_at_hand() -> N
     assert one.replica.phase is None
 
 
-def test_a_donor_that_has_nothing_at_hand_says_so() -> None:
+def donor() -> Driven:
+    """Return a donor with four records, which are not in memory any more."""
     log = Log()
     log.end, log.starts, log.at_hand = 4, ((3, 1),), None
-    one = Driven(log, Known(5, 0, 3))
-    assert sent(one.hear(2, Want(5, 1))) == [(2, Lacking(5))]
+    return Driven(log, Known(5, 0, 3))
+
+
+def test_a_donor_reads_what_it_has_no_more_in_memory_once_and_gives_it() -> None:
+    one = donor()
+    (read,) = one.hear(2, Want(5, 1))
+    assert isinstance(read, ReadRecords) and (read.first, read.reader) == (1, 0)
+    assert one.hear(2, Want(5, 1)) == [], "it is being read"
+    piece = (begins(3), DATA)
+    assert sent(one.step(RecordsRead(0, 1, piece))) == [(2, Donation(5, SEATS[0], 3, 4, 1, 0, piece))]
+    assert one.step(RecordsRead(0, 1, piece)) == [], "nothing waits for it"
+
+
+def test_a_donor_whose_journal_has_the_records_no_more_says_so() -> None:
+    one = donor()
+    one.hear(2, Want(5, 1))
+    assert sent(one.step(RecordsRead(0, 1, None))) == [(2, Lacking(5))]
+
+
+def test_what_was_read_for_a_claimant_is_not_given_in_a_newer_epoch() -> None:
+    one = donor()
+    one.hear(2, Want(5, 1))
+    one.hear(3, Fence(6))
+    assert sent(one.step(RecordsRead(0, 1, (begins(3), DATA)))) == []
+
+
+# ---------------------------------------------------------------- a follower that lacks what is not in memory
+
+
+SMALL_CATCH_UP = ReplicationSettings(retry_ms=100, commit_note_ms=50, catch_up_bytes_max=1_000)
+
+
+class Lagging:
+    """A primary whose epoch is open. Node 2 has all of its log, node 3 nothing; only the last record is in memory."""
+
+    def __init__(self) -> None:
+        log = Log()
+        log.end, log.starts, log.known = 9, ((3, 1),), (3, 3)
+        one = self.one = Driven(log, Known(3, 1, 3), SMALL_CATCH_UP)
+        claim = Claim(5, 1, SEATS)
+        one.step(ConfChanged(Conf(claim, FIRST)))
+        one.step(Kept(1))
+        one.hear(2, Promised(5, SEATS[1], 3, 9, 0, ((3, 1),)))
+        one.step(Kept(2))
+        one.hear(2, Acked(5, SEATS[1], 9, 0, 0))
+        one.step(ConfChanged(Conf(claim, claim)))
+        assert one.replica.leads
+        log.at_hand = None
+        (read,) = one.hear(3, Mismatch(5, SEATS[2], 0, (), 0))
+        assert isinstance(read, ReadRecords) and (read.reader, read.first) == (3, 1)
+
+    def read(self, first: int, *records: SentRecord) -> list[Effect]:
+        return self.one.step(RecordsRead(3, first, records or None))
+
+
+def test_a_follower_gets_from_the_journal_what_is_not_in_memory_any_more() -> None:
+    lagging = Lagging()
+    ((to, append),) = sent(lagging.read(1, begins(3), DATA, DATA))
+    assert to == 3 and isinstance(append, Append) and (append.prev, len(append.records)) == (0, 3)
+    (read,) = lagging.one.hear(3, Heard(5, SEATS[2], 3, 0, 0))
+    assert isinstance(read, ReadRecords) and read.first == 4
+    lagging.one.log.at_hand = (DATA, DATA)
+    effects = lagging.read(4, DATA, DATA, DATA)
+    assert [type(each) for each in effects] == [Send, EndReading, Send, Send], "the rest is in memory"
+    assert lagging.one.replica.readers() == []
+
+
+def test_no_more_is_read_for_a_follower_than_may_be_on_its_way() -> None:
+    lagging = Lagging()
+    huge = SentRecord(2, 1, b"", bytes(2_000))
+    assert len(sent(lagging.read(1, begins(3), huge))) == 1
+    assert lagging.one.step() == [], "it waits for an acknowledgment, and neither reads nor spins"
+    assert lagging.one.replica.next_deadline() > lagging.one.now
+    effects = lagging.one.hear(3, Heard(5, SEATS[2], 2, 0, 0))
+    assert [type(each) for each in effects] == [ReadRecords]
+
+
+def test_live_followers_and_questions_do_not_wait_for_a_read() -> None:
+    lagging = Lagging()
+    one = lagging.one
+    one.log.end, one.log.at_hand = 10, (begins(5),)
+    assert [to for to, _ in sent(one.step(Written(10)))] == [2]
+    one.log.at_hand = None
+    asked = sent(one.step(Question(7)))
+    assert [to for to, _ in asked] == [2]
+    for moment in range(5):
+        assert one.replica.next_deadline() > one.now or one.step() != [], moment
+        one.step(after=100)
+
+
+def test_a_follower_whose_records_the_journal_has_no_more_needs_a_snapshot() -> None:
+    lagging = Lagging()
+    (needed,) = lagging.read(1)
+    assert isinstance(needed, SnapshotNeeded) and needed.to == 3
+    assert lagging.one.step() == []
+    probe = sent(lagging.one.step(after=100))
+    assert (3, ()) in [(to, message.records) for to, message in probe if isinstance(message, Append)]
+    again = lagging.one.hear(3, Heard(5, SEATS[2], 0, 0, 0))
+    firsts = [each.first for each in again if isinstance(each, ReadRecords)]
+    assert firsts == [1], "a record that was carried forward has another place"
+
+
+def test_a_follower_that_answers_nothing_is_asked_without_records_less_and_less_often() -> None:
+    one = opened_primary()
+    one.log.end, one.log.at_hand = 1, (begins(5),)
+    one.step(Written(1))
+    one.hear(2, Acked(5, SEATS[1], 1, 1, 0))
+    asked: list[int] = []
+    while one.now < 12_000:
+        for to, message in sent(one.step(after=20)):
+            assert isinstance(message, Append) and message.records == ()
+            if to == 3:
+                asked.append(one.now)
+    gaps = [second - first for first, second in pairwise(asked)]
+    assert gaps[:4] == [200, 400, 800, 1_600] and set(gaps[4:]) == {1_600}
+    (again,) = sent(one.step(Returned(3)))
+    assert again[0] == 3, "its node was heard again"
+    ((_, append),) = sent(one.hear(3, Heard(5, SEATS[2], 0, 0, 0)))
+    assert isinstance(append, Append) and append.records == (begins(5),)
+    assert one.step(Returned(3)) == [], "one that answers is not asked anew"
+
+
+def test_a_primary_that_steps_down_lets_go_of_the_journal() -> None:
+    lagging = Lagging()
+    effects = lagging.one.hear(2, Fence(6))
+    assert [each.reader for each in effects if isinstance(each, EndReading)] == [3]
+    assert lagging.read(1, begins(3)) == [], "what comes late is for an epoch that is over"
+
+
+def test_what_was_read_is_dropped_where_the_follower_has_it_by_now() -> None:
+    lagging = Lagging()
+    lagging.one.hear(3, Heard(5, SEATS[2], 9, 0, 0))
+    assert sent(lagging.read(1, begins(3), DATA)) == []
+
+
+def test_what_waits_for_a_stalled_disk_is_bounded_and_the_newest_is_kept() -> None:
+    one = Driven()
+    one.hear(2, Fence(5))
+    for _ in range(3 * WAITING_MAX):
+        assert one.hear(2, Fence(5)) == []
+    one.hear(3, Fence(5))
+    answers = sent(one.step(Kept(1)))
+    assert len(answers) == WAITING_MAX and answers[-1][0] == 3
+
+
+def test_commits_that_wait_for_a_stalled_disk_are_bounded_and_the_newest_is_kept() -> None:
+    log = Log()
+    log.known = (5, 5)
+    one = Driven(log, Known(5, 0, 5))
+    asks = 0
+    for position in range(3 * WAITING_MAX):
+        records = (begins(5),) if position == 0 else (DATA,)
+        one.hear(2, Append(5, 0, position, 5 if position else 0, records, position + 1, 0))
+        asks += 1
+    effects = one.step(Kept(asks))
+    assert [each.position for each in effects if isinstance(each, Replicated)][-1] == 3 * WAITING_MAX
+    assert len(effects) <= 2 * WAITING_MAX

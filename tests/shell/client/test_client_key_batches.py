@@ -30,7 +30,7 @@ async def server() -> AsyncIterator[FakeServer]:
 async def kv(server: FakeServer) -> AsyncIterator[KeyValue]:
     async with waymaker.connect(server.target, timeout=5.0, backoff_first=0.01) as client:
         bucket = await client.kv("b")
-        client._connection._alone = False  # a lone caller's first message leaves within its call
+        client._connection.main._alone = False  # a lone caller's first message leaves within its call
         yield bucket
 
 

@@ -15,7 +15,7 @@ from tests.kit.client_fake_server import FakeServer, until
 from tests.kit.fake_link import FakeLink
 from tests.kit.real_server import RealServer
 from waymaker.client.connection import link as link_module
-from waymaker.client.connection.connection import Connection
+from waymaker.client.connection.members import Members
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def _offered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def connected(fake: FakeServer, **options: Any) -> AsyncIterator[tuple[waymaker.Client, Connection]]:
+async def connected(fake: FakeServer, **options: Any) -> AsyncIterator[tuple[waymaker.Client, Members]]:
     async with waymaker.connect(fake.target, backoff_first=0.01, **options) as wm:
         if "s" not in fake.streams:
             await wm.create_stream("s")
@@ -96,16 +96,16 @@ async def test_what_tasks_ask_in_one_turn_travels_together_and_what_one_asks_lea
     async with FakeServer() as fake, connected(fake) as (wm, connection):
         for _ in range(3):
             await wm.publish("s", "a", b"x")
-        before = connection.frames_sent
+        before = connection.main.frames_sent
         one = asyncio.create_task(wm.publish("s", "a", b"x"))
         await asyncio.sleep(0)
-        assert connection.frames_sent == before + 1, "the frame left in the caller's own turn"
+        assert connection.main.frames_sent == before + 1, "the frame left in the caller's own turn"
         await one
         for _ in range(2):
             await asyncio.gather(*(wm.publish("s", "a", b"x") for _ in range(64)))
-        before = connection.frames_sent
+        before = connection.main.frames_sent
         await asyncio.gather(*(wm.publish("s", "a", b"x") for _ in range(64)))
-        assert connection.frames_sent == before + 1
+        assert connection.main.frames_sent == before + 1
 
 
 async def test_a_killed_server_is_found_again_and_every_message_is_stored_once(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import waymaker
 from tests.kit.client_fake_server import FakeServer, Session, until
 from tests.kit.real_server import RealServer
-from waymaker.client.connection.numbering import STREAMS_MAX, Numbering
+from waymaker.client.connection.numbering import STREAMS_MAX, Producer
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 
@@ -214,13 +214,13 @@ async def test_an_answer_that_does_not_fit_together_is_no_success() -> None:
 
 
 def test_numbers_are_never_given_twice_whatever_the_number_of_streams() -> None:
-    numbering = Numbering()
+    numbering = Producer()
     assert numbering.take("s", 5) == range(1, 6)
     for n in range(STREAMS_MAX):
         numbering.take(f"s{n}", 1)
     assert numbering.take("s", 1).start > 5
     assert numbering.take("s0", 1).start > 1
-    assert Numbering().id != numbering.id
+    assert Producer().id != numbering.id
 
 
 # ------------------------------------------------------------------------------------- the real server

@@ -25,10 +25,12 @@ from waymaker_core.stream.snapshot import decode_snapshot, defer_snapshot, encod
 
 
 def encode_catalog(catalog: Catalog) -> bytes:
-    """Encode the committed entries, and the next id; of a member of a cluster also the group's history, and all claims."""
+    """Encode the committed entries, and the next id; where there are any, also group and claims of a cluster, and wishes."""
     registry = [[entry.account, record_codec.encode(record)] for entry, record in catalog.snapshot()]
     group, claims = catalog.group.history_as_list(), catalog.authority.claims_as_list()
-    of_cluster = [[group, claims]] if claims or group != GroupHistory().history_as_list() else []
+    wishes = catalog.wishes.wishes_as_list()
+    is_member = claims or group != GroupHistory().history_as_list()
+    of_cluster = [[group, claims, *([wishes] if wishes else [])]] if is_member or wishes else []
     return encode_state([catalog.next_id, record_codec.VERSION, registry, *of_cluster])
 
 
@@ -55,16 +57,19 @@ def decode_catalog(meta: bytes, into: Catalog, position: int) -> None:
 
 def _decode_cluster(value: object, into: Catalog, position: int) -> None:
     match value:
-        case [list(group), list(claims)]:
+        case [list(group), list(claims), *wishes] if len(wishes) <= 1:
             try:
                 into.group.restore(group, position)
                 into.authority.restore(claims, position)
                 if into.group.members[-1].position:
                     check_members(into.group.members[-1].data)
+                for each in wishes:
+                    into.wishes.restore(each)
             except ValueError as problem:
                 raise CorruptRecord(str(problem)) from problem
-            if any(stream_id not in into.entries for stream_id in into.authority.confs):
-                raise CorruptRecord("claims of a stream that the catalog does not hold")
+            of_wishes = (*into.wishes.pinned, *into.wishes.returning)
+            if any(stream_id not in into.entries for stream_id in (*into.authority.confs, *of_wishes)):
+                raise CorruptRecord("claims of a stream that the catalog does not hold, or wishes for one")
         case _:
             raise CorruptRecord("not the part of a cluster in a state of the catalog")
 

@@ -31,6 +31,7 @@ from waymaker_core.node.claims import Claims
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
+from waymaker_core.node.handlers.authority import authority_of
 from waymaker_core.node.handlers.checks import page_limit, require_whole
 from waymaker_core.node.handlers.free_space import require_room, require_room_in_log
 from waymaker_core.node.handlers.service_settings import check_name_kept, check_service
@@ -146,8 +147,9 @@ class Streams:
         replica = self._registry.require_served(found, request.name)
         stream = replica.stream
         info = StreamInfo(
-            stream.config, stream.stats(), replica.id, replica.entry.created_ms, stream.notice, statuses(replica)
-        )
+            stream.config, stream.stats(), replica.id, replica.entry.created_ms, stream.notice, statuses(replica),
+            authority_of(self._state, replica),
+        )  # fmt: skip
         self._gate.reply(call.token, Answer(OK, "", info))
 
     def list_names(self, call: Call, _found: StreamReplica | None) -> None:

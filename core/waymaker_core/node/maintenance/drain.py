@@ -118,7 +118,12 @@ class Drain:
         return [self._state.catalog_log, *(replica.log for replica in self._state.replicas.values())]
 
     def _uncommitted(self) -> bool:
-        return any(log.entries for log in self._logs())
+        """Return True if records wait for a majority; of a member only those of logs that it leads."""
+        state = self._state
+        if not state.config.member:
+            return any(log.entries for log in self._logs())
+        led = [replica.log for replica in state.replicas.values() if replica.leads]
+        return any(log.entries for log in [*led, *([state.catalog_log] if state.catalog_leads else [])])
 
     def _patience_ended(self) -> bool:
         return self._state.timers.deadline(Timer.DRAIN, 0) is None

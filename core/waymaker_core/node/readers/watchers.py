@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections import deque
 
 from waymaker_core.api.effects import Effect, Event, EventKind
+from waymaker_core.catalog.overrides import NO_OVERRIDE, Override
 from waymaker_core.model.types import Token
 from waymaker_core.node.gate import Gate
 
 
 class Watcher:
-    """One watcher's credit and its waiting events: (kind, stream, consumer, wall_ms)."""
+    """One watcher's credit and its waiting events: (kind, stream, consumer, wall_ms, override)."""
 
     __slots__ = ("credit", "lagged", "events")
 
     def __init__(self, events_max: int) -> None:
         self.credit = 0
         self.lagged = 0
-        self.events: deque[tuple[EventKind, str, str, int]] = deque(maxlen=events_max)
+        self.events: deque[tuple[EventKind, str, str, int, Override]] = deque(maxlen=events_max)
 
 
 class Watchers:
@@ -52,12 +53,15 @@ class Watchers:
         watcher.credit += messages
         self._send(token, watcher, effects)
 
-    def notify(self, kind: EventKind, stream: str, consumer: str, wall_ms: int, effects: list[Effect]) -> None:
+    def notify(
+        self, kind: EventKind, stream: str, consumer: str, wall_ms: int, effects: list[Effect],
+        override: Override = NO_OVERRIDE,
+    ) -> None:  # fmt: skip
         """Send or buffer an event about a committed change."""
         for token, watcher in self._watchers.items():
             if len(watcher.events) == self._events_max:
                 watcher.lagged += 1
-            watcher.events.append((kind, stream, consumer, wall_ms))
+            watcher.events.append((kind, stream, consumer, wall_ms, override))
             self._send(token, watcher, effects)
 
     def end_all(self, reason: str) -> None:
@@ -69,7 +73,7 @@ class Watchers:
     @staticmethod
     def _send(token: Token, watcher: Watcher, effects: list[Effect]) -> None:
         while watcher.credit > 0 and watcher.events:
-            kind, stream, consumer, wall_ms = watcher.events.popleft()
-            effects.append(Event(token, kind, stream, consumer, wall_ms, watcher.lagged))
+            kind, stream, consumer, wall_ms, override = watcher.events.popleft()
+            effects.append(Event(token, kind, stream, consumer, wall_ms, watcher.lagged, *override))
             watcher.lagged = 0
             watcher.credit -= 1

@@ -15,12 +15,12 @@ from typing import Final, NamedTuple
 
 from waymaker_core.raft.entries import HardState
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
-from waymaker_core.storage.frame import COMMIT, CUT, PROMISE, RAFT_HARD, REPLICA
+from waymaker_core.storage.frame import COMMIT, CUT, DOUBT, PROMISE, RAFT_HARD, REPLICA
 
 FACT_VERSION: Final = 1
 STREAMS_A_FRAME: Final = 4096
 """Streams of one frame at most, so that it fits a segment and is read at once."""
-VALUES: Final = {PROMISE: 1, COMMIT: 1, REPLICA: 2, CUT: 0, RAFT_HARD: 2}
+VALUES: Final = {PROMISE: 1, COMMIT: 1, REPLICA: 2, CUT: 0, RAFT_HARD: 2, DOUBT: 2}
 """Values of each stream in a frame, by kind."""
 NAMES: Final = {
     PROMISE: "promises",
@@ -28,6 +28,7 @@ NAMES: Final = {
     REPLICA: "replicas",
     CUT: "a cut",
     RAFT_HARD: "a term and vote",
+    DOUBT: "doubts",
 }
 
 _CATALOG: Final = 0
@@ -45,6 +46,19 @@ class Membership(NamedTuple):
     log_epoch: int
 
 
+class Doubt(NamedTuple):
+    """A doubt about what a replica may have forgotten. `until`: the claim (the catalog's: the term) up to which it reaches.
+
+    `torn`, of the catalog alone: 1 as long as it reaches to claims of streams that the node has not learnt yet.
+    """
+
+    until: int = 0
+    torn: int = 0
+
+
+NO_DOUBT: Final = Doubt()
+
+
 @dataclass(slots=True, eq=False)
 class ReplicaFacts:
     """The facts in force. `promises`: by stream id the highest epoch that this replica obeys.
@@ -55,6 +69,7 @@ class ReplicaFacts:
     promises: dict[int, int] = field(default_factory=dict)
     replicas: dict[int, Membership] = field(default_factory=dict)
     raft_hard: HardState = NO_VOTE
+    doubts: dict[int, Doubt] = field(default_factory=dict)
 
     def frames(self) -> Iterator[tuple[int, bytes]]:
         """Yield kind and meta of frames that say all of it."""
@@ -64,6 +79,8 @@ class ReplicaFacts:
             yield REPLICA, encode_fact(REPLICA, some)
         if self.raft_hard != NO_VOTE:
             yield RAFT_HARD, encode_fact(RAFT_HARD, [(_CATALOG, *self.raft_hard)])
+        for some in batches([(stream_id, *each) for stream_id, each in self.doubts.items()]):
+            yield DOUBT, encode_fact(DOUBT, some)
 
     def learn(self, kind: int, rows: Sequence[Sequence[int]]) -> None:
         """Take what a frame says. An older promise never replaces a later one, nor an older term, nor no vote a vote."""
@@ -72,6 +89,10 @@ class ReplicaFacts:
                 self.promises[stream_id] = max(self.promises.get(stream_id, 0), values[0])
             elif kind == REPLICA:
                 self.replicas[stream_id] = Membership(*values)
+            elif kind == DOUBT:
+                self.doubts.pop(stream_id, None)
+                if any(values):
+                    self.doubts[stream_id] = Doubt(*values)
             elif kind == RAFT_HARD:
                 found = HardState(*values)
                 if may_follow(self.raft_hard, found):
@@ -81,6 +102,7 @@ class ReplicaFacts:
         """Forget a deleted stream."""
         self.promises.pop(stream_id, None)
         self.replicas.pop(stream_id, None)
+        self.doubts.pop(stream_id, None)
 
 
 def may_follow(before: HardState, after: HardState) -> bool:

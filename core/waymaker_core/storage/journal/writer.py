@@ -26,6 +26,7 @@ from waymaker_core.storage.errors import JournalFull
 from waymaker_core.storage.frame import (
     CLEAN,
     COMPLETE,
+    CUT,
     HEADER_BYTES,
     PADDING,
     WATERMARK,
@@ -34,6 +35,7 @@ from waymaker_core.storage.frame import (
     padded,
 )
 from waymaker_core.storage.journal.facts import FACT_VERSION
+from waymaker_core.storage.journal.places import RecordPlaces
 from waymaker_core.storage.journal.segment import SEGMENT_HEADER_BYTES, SegmentHeader, encode_segment_header
 from waymaker_core.storage.paths import JOURNAL, segment_path
 
@@ -75,6 +77,8 @@ class JournalState:
     free: list[int]
     durable_lsn: int
     advertised_lsn: int
+    places: RecordPlaces | None = None
+    """Places of records, on a member of a cluster."""
 
 
 @dataclass(slots=True, eq=False)
@@ -137,6 +141,7 @@ class Journal:
         self._advertised_lsn = state.advertised_lsn
         self._reserve_bytes = limits.segments_spare * limits.segment_bytes
         self._free_max = free_segments_max(limits)
+        self.places = state.places
         self.kept: list[Segment] = []
         """Released segments that are kept under their names, oldest first."""
         self._keep_from: int | None = None
@@ -218,6 +223,9 @@ class Journal:
         frame = self._place(flags, kind, version, stream_id, position, meta, body, body_crc, ordinary=ordinary)
         self.records += 1
         self._data_end = self.end_lsn
+        if self.places is not None:
+            size = frame_bytes(len(meta), len(body))
+            self.places.note_place(stream_id, position, frame.segment.number, frame.offset, size)
         if not body:
             return None
         return Chunk(frame.segment.path, frame.offset + HEADER_BYTES + padded(len(meta)), len(body), body_crc)
@@ -226,6 +234,8 @@ class Journal:
         """Add a local frame. `JournalFull`, before anything is changed, if there is no free space for it."""
         self._place(0, kind, FACT_VERSION, stream_id, position, meta, b"", 0, ordinary=False)
         self._data_end = self.end_lsn
+        if kind == CUT and self.places is not None:
+            self.places.void_above(stream_id, position)
 
     def watermark(self, clean: bool = False, complete: bool = False) -> None:
         """Add a watermark, if there is free space for it. `complete`: records hold every delivery."""
@@ -381,6 +391,10 @@ class Journal:
             return self._flush_first.number
         return self._gather[0].segment.number if self._gather else self._segments[-1].number
 
+    def place(self) -> tuple[int, int]:
+        """Return the segment in which the journal ends, and the offset of its end in it."""
+        return self._segments[-1].number, self._segments[-1].end
+
     def newest_segment(self) -> int:
         """Return the number of the segment of the last frame that has its place."""
         return self._segments[-1].number
@@ -416,6 +430,7 @@ class Journal:
                 self.kept.append(segment)
             else:
                 ops += self._reuse(segment)
+        self._release_places()
         return ops
 
     def keep_from(self, first: int | None) -> list[DiskOp]:
@@ -424,7 +439,13 @@ class Journal:
         ops: list[DiskOp] = []
         while self.kept and (first is None or self.kept[0].number < first):
             ops += self._reuse(self.kept.pop(0))
+        self._release_places()
         return ops
+
+    def _release_places(self) -> None:
+        """Forget where records stood in segments that are not kept any more."""
+        if self.places is not None:
+            self.places.release_below((self.kept or self._segments)[0].number)
 
     @property
     def kept_bytes(self) -> int:

@@ -29,7 +29,8 @@ from waymaker_core.storage.errors import CorruptRecord, CorruptStore, NotAStore,
 from waymaker_core.storage.format_version import FORMAT_VERSION
 from waymaker_core.storage.frame import directory_key
 from waymaker_core.storage.journal.facts import ReplicaFacts
-from waymaker_core.storage.journal.reader import JournalReader
+from waymaker_core.storage.journal.places import RecordPlaces
+from waymaker_core.storage.journal.reader import JournalReader, Remnant
 from waymaker_core.storage.journal.writer import JournalState
 from waymaker_core.storage.manifest import MANIFEST_BYTES_MAX, Manifest, decode_manifest, replace_ops
 from waymaker_core.storage.paths import (
@@ -85,6 +86,7 @@ class Recovered:
     claimed: list[tuple[int, int]] = field(default_factory=list)
     recent: dict[int, list[tuple[ReadRecord, bytes]]] = field(default_factory=dict)
     facts: ReplicaFacts = field(default_factory=ReplicaFacts)
+    remnants: list[Remnant] = field(default_factory=list)
 
 
 def recover(
@@ -95,15 +97,18 @@ def recover(
     *,
     replicated: bool = False,
     keeps_recent: bool = False,
+    notes_tears: bool = False,
 ) -> Generator[DiskOp, OpResult, Recovered]:
     """Open a data directory. `fresh_id`: 16 random bytes, the id of the directory if it turns out to be new.
 
     Without `replicated` there are no other replicas: all that is durable is committed. With `keeps_recent` the last records
-    of each log are read for other replicas.
+    of each log are read for other replicas, and it is known where each record stands. With `notes_tears` what lies behind a
+    torn end stays (`remnants`): its caller erases it when the tear is noted durably.
 
     Raises `StoreRefused` (`CorruptStore`, `UnknownStoreVersion`, `NotAStore`), naming file and offset, before anything was
     written; `DiskFailure` where the disk itself failed. When it returns, all that was handed over is durable.
     """
+    places = RecordPlaces() if keeps_recent else None
     folders = yield from list_store()
     manifest = yield from read_manifest(folders)
     if manifest is None:
@@ -111,9 +116,10 @@ def recover(
         yield from perform(replace_ops(manifest))
     if manifest.open_epoch == 0:
         recovered = Recovered(manifest, (yield from create(manifest, limits)), Chain())
+        recovered.journal.places = places
         recovered.is_new = recovered.clean = True
         return recovered
-    replay = Replay(target, recent_bytes_max=limits.recent_log_bytes_max if keeps_recent else 0)
+    replay = Replay(target, recent_bytes_max=limits.recent_log_bytes_max if keeps_recent else 0, places=places)
     chain = yield from read_chain(manifest, folders, replay)
     key = directory_key(manifest.directory_id)
     sizes = segment_sizes(folders)
@@ -123,7 +129,8 @@ def recover(
     replay.end()
     orphans = replay.check_files(manifest, folders)
     manifest.next_file = max([manifest.next_file, *(number + 1 for number in _file_numbers(folders))])
-    journal = yield from reopen(manifest, reader, sizes, limits, orphans)
+    journal = yield from reopen(manifest, reader, sizes, limits, orphans, erases=not notes_tears)
+    journal.places = places
     recovered = Recovered(manifest, journal, chain)
     recovered.quarantines = replay.judge_quarantines()
     recovered.orphans = orphans
@@ -134,6 +141,7 @@ def recover(
     recovered.bodies = yield from _read_bodies(recovered.suffixes)
     recovered.recent = yield from _read_recent(replay.recent, limits.recent_bytes_max)
     recovered.clean = reader.clean
+    recovered.remnants = reader.remnants if notes_tears else []
     recovered.found_version = manifest.version
     recovered.complete = reader.clean and reader.complete
     recovered.replayed = replay.replayed

@@ -23,7 +23,7 @@ from waymaker_core.model.limits import Limits
 from waymaker_core.storage.disk_steps import READ_BYTES, Steps, read
 from waymaker_core.storage.errors import CorruptStore
 from waymaker_core.storage.frame import HEADER_BYTES, directory_key
-from waymaker_core.storage.journal.reader import JournalReader
+from waymaker_core.storage.journal.reader import JournalReader, Remnant
 from waymaker_core.storage.journal.segment import SEGMENT_HEADER_BYTES, SegmentHeader, encode_segment_header
 from waymaker_core.storage.journal.writer import JournalState, Segment, free_segments_max
 from waymaker_core.storage.manifest import Manifest, replace_ops
@@ -53,16 +53,22 @@ def create(manifest: Manifest, limits: Limits) -> Generator[DiskOp, OpResult, Jo
 
 
 def reopen(
-    manifest: Manifest, reader: JournalReader, sizes: dict[int, int], limits: Limits, orphans: list[str]
+    manifest: Manifest,
+    reader: JournalReader,
+    sizes: dict[int, int],
+    limits: Limits,
+    orphans: list[str],
+    erases: bool = True,
 ) -> Generator[DiskOp, OpResult, JournalState]:
     """Erase what is behind the journal's end, write anew what is unproven before it, sort the segments, count the opening.
 
-    Adds the released segments that are not worth keeping to `orphans`.
+    Adds the released segments that are not worth keeping to `orphans`. Without `erases` the remnants stay, as the only sign of
+    a tear, until its caller has noted it and calls `erase`.
     """
     last = reader.segments[-1]
     spares, unfinished = _spares(last.number, sizes, limits)
     touched: dict[str, None] = {}
-    for remnant in reader.remnants:
+    for remnant in reader.remnants if erases else ():
         path = segment_path(remnant.segment)
         yield Write(path, remnant.offset, [bytes(HEADER_BYTES)])
         touched[path] = None
@@ -83,6 +89,18 @@ def reopen(
     manifest.open_epoch = journal.open_epoch
     yield from _count_opening(manifest, journal, orphans)
     return journal
+
+
+def erase(remnants: list[Remnant], segment: int, end: int) -> Steps:
+    """Erase remnants behind the journal's end, which is at a place of a segment now."""
+    touched: dict[str, None] = {}
+    for remnant in remnants:
+        if (remnant.segment, remnant.offset) >= (segment, end):
+            path = segment_path(remnant.segment)
+            yield Write(path, remnant.offset, [bytes(HEADER_BYTES)])
+            touched[path] = None
+    for path in touched:
+        yield SyncFile(path)
 
 
 def _spares(last: int, sizes: dict[int, int], limits: Limits) -> tuple[list[tuple[int, int]], list[str]]:

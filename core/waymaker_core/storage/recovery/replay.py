@@ -25,9 +25,10 @@ from waymaker_core.storage import record_codec
 from waymaker_core.storage.checkpoint.reader import SnapshotFiles
 from waymaker_core.storage.disk_steps import Steps
 from waymaker_core.storage.errors import CorruptRecord, CorruptStore, UnknownStoreVersion, UnknownVersion
-from waymaker_core.storage.frame import ADOPT, COMMIT, CUT, REPLICATED, WATERMARK, FrameHeader
+from waymaker_core.storage.frame import ADOPT, COMMIT, CUT, REPLICATED, WATERMARK, FrameHeader, frame_bytes
 from waymaker_core.storage.journal.adoption_frame import decode_adoption
 from waymaker_core.storage.journal.facts import NAMES, ReplicaFacts, decode_fact
+from waymaker_core.storage.journal.places import RecordPlaces
 from waymaker_core.storage.manifest import Manifest
 from waymaker_core.storage.paths import (
     BLOCKS,
@@ -173,9 +174,11 @@ class Gap:
 class Replay:
     """A journal reader's sink that hands records to a target and puts damage down to streams."""
 
-    def __init__(self, target: Target, *, recent_bytes_max: int = 0) -> None:
+    def __init__(self, target: Target, *, recent_bytes_max: int = 0, places: RecordPlaces | None = None) -> None:
         self._target = target
         self._recent_bytes_max = recent_bytes_max
+        self._places = places
+        """Places of records, if they are to be known."""
         self.recent: dict[int, RecentLog] = {}
         """By stream id: the last committed records behind the snapshot, where some are to be kept."""
         self.logs: dict[int, ReadLog] = {}
@@ -221,6 +224,9 @@ class Replay:
             self._fact(path, offset, header, meta)
             return
         stream_id, position = header.stream_id, header.position
+        if self._places is not None and self._alive(stream_id):
+            size = frame_bytes(header.meta_length, header.body_length)
+            self._places.note_place(stream_id, position, header.segment, offset, size)
         log = self._log(stream_id)
         if position <= log.covered or not self._alive(stream_id):
             return
@@ -335,6 +341,8 @@ class Replay:
 
     def _cut(self, path: str, offset: int, stream_id: int, position: int) -> None:
         """Make the records void that a log has above a position. A later snapshot knows better."""
+        if self._places is not None:
+            self._places.void_above(stream_id, position)
         log = self._log(stream_id)
         keep = max(position, log.covered)
         gap = self._gaps.get(stream_id)
@@ -358,6 +366,9 @@ class Replay:
         The frames before it are of another log: none of them is at a later position (`node/transfer/adoption`).
         """
         stream_id, position = header.stream_id, header.position
+        if self._places is not None and self._alive(stream_id):
+            size = frame_bytes(header.meta_length, header.body_length)
+            self._places.note_place(stream_id, position, header.segment, offset, size)
         log = self._log(stream_id)
         if position <= log.covered or not self._target.exists(stream_id):
             return
@@ -379,6 +390,8 @@ class Replay:
         except NONSENSE as nonsense:
             self._damaged_adoption(path, offset, header, str(nonsense))
             return
+        if self._places is not None:
+            self._places.forget_log(stream_id)
         self.quarantined.pop(stream_id, None)
         self._gaps.pop(stream_id, None)
         self.logs[stream_id] = ReadLog(position)
@@ -424,6 +437,8 @@ class Replay:
     def _deleted(self, stream_id: int) -> None:
         self.facts.drop_stream(stream_id)
         self.recent.pop(stream_id, None)
+        if self._places is not None:
+            self._places.forget_log(stream_id)
         self._log(stream_id).entries.clear()
 
     def commit_all(self) -> list[tuple[int, int]]:

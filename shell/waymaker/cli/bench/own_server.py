@@ -1,7 +1,6 @@
 """A server of the command's own: a process on a free port of this machine, whose data is in a temporary directory.
 
-It never outlives the command: it stops when its standard input ends, which the system closes
-when the command ends, however it ends.
+It never outlives the command.
 """
 
 from __future__ import annotations
@@ -10,25 +9,16 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from waymaker.cli import exits
+from waymaker.cli.child_server import command_of
 from waymaker.cli.failure import CommandError
 
 STOP_S: Final = 30.0
-_CODE: Final = """
-import os, signal, sys, threading
-def watch():
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
-threading.Thread(target=watch, daemon=True).start()
-from waymaker.cli import main
-sys.exit(main())
-"""
 
 
 @contextlib.contextmanager
@@ -59,7 +49,7 @@ def _start(place: Path) -> subprocess.Popen[bytes]:
     with (place / "log").open("wb") as log:
         return subprocess.Popen(
             [
-                *(sys.executable, "-c", _CODE, "serve", "--json", "--log-level", "warning"),
+                *command_of("serve", "--json", "--log-level", "warning"),
                 *("--data-dir", str(place / "data"), "--listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0"),
             ],
             stdin=subprocess.PIPE,

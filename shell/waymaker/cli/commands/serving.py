@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from waymaker.server.run import Running
 
 DEV_DATA_DIR = "waymaker-data"
+DEV_CLUSTER_DIR = "waymaker-cluster"
 
 
 class _Settings(click.Command):
@@ -67,15 +68,82 @@ def serve(as_json: bool, config_file: Path | None, limits: tuple[str, ...], **fl
 
 
 @click.command(cls=_Settings)
+@click.option(
+    "--nodes",
+    type=click.Choice(["1", "3", "5", "7"]),
+    default="1",
+    show_default=True,
+    help="Members of a cluster on this machine, each a process with its data in ./waymaker-cluster/N.",
+)
 @_serving
-def dev(as_json: bool, config_file: Path | None, limits: tuple[str, ...], **flags: Any) -> int:
+def dev(as_json: bool, nodes: str, config_file: Path | None, limits: tuple[str, ...], **flags: Any) -> int:
     """Run a server for development: this machine only, data in ./waymaker-data.
 
-    It is the same server as `serve`, and forgets as little.
+    It is the same server as `serve`, and forgets as little. With --nodes it is a cluster: one process a member, which
+    is started again where it dies.
     """
+    if nodes != "1":
+        return _run_cluster(int(nodes), as_json, config_file, limits, flags)
     announce = _announce_json if as_json else _announce_dev
     defaults: dict[str, object] = {"data_dir": DEV_DATA_DIR, "log_level": "warning"}
     return _run(flags, config_file, limits, defaults, announce)
+
+
+_OF_ONE_MEMBER = (
+    "node_id", "cluster", "cluster_name", "peer_listen", "advertise", "link_listen", "link_socket", "metrics_listen",
+    "peer_tls_cert", "peer_tls_key", "peer_tls_ca",
+)  # fmt: skip
+"""Settings that `dev --nodes` gives each member by itself."""
+
+
+def _run_cluster(
+    count: int, as_json: bool, config_file: Path | None, limits: tuple[str, ...], flags: dict[str, Any]
+) -> int:  # fmt: skip
+    """Run some members as child processes, with the settings that were given."""
+    import asyncio
+
+    from waymaker.cli.local_cluster import LocalCluster, LocalMember, announce, plan
+    from waymaker.server.config import SETTINGS, ConfigError, load_config
+
+    given: dict[str, object] = {**flags, **({"limits": limits} if limits else {})}
+    named = next((name for name in _OF_ONE_MEMBER if flags.get(name) is not None), None)
+    if named is not None:
+        raise CommandError(f"{named}: dev --nodes chooses it for each node", exits.USAGE, code="bad_setting")
+    own = {setting.variable for setting in SETTINGS if setting.name in _OF_ONE_MEMBER}
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    try:
+        config = load_config(given, environment, config_file, {"data_dir": DEV_CLUSTER_DIR, "log_level": "warning"})
+    except ConfigError as error:
+        raise CommandError(str(error), exits.USAGE, "waymaker dev --help", code="bad_setting") from None
+    if not config.listen.is_loopback:
+        raise CommandError("listen: a cluster for development listens on 127.0.0.1", exits.USAGE, code="bad_setting")
+    arguments = ["--log-level", config.log_level, "--log-format", _log_format(config.log_format)]
+    for setting in SETTINGS:
+        if flags.get(setting.name) is not None and setting.name not in (
+            "data_dir",
+            "listen",
+            "log_level",
+            "log_format",
+        ):
+            arguments += [setting.flag] if not setting.metavar else [setting.flag, str(flags[setting.name])]
+    arguments += ["--config", str(config_file)] if config_file is not None else []
+    arguments += [part for limit in limits for part in ("--limit", limit)]
+
+    def on_ready(members: list[LocalMember]) -> None:
+        announce(members, as_json)
+
+    async def run() -> int:
+        members = plan(config.data_dir, count, config.listen.port)
+        return await LocalCluster(members, arguments, environment, on_ready).run()
+
+    return asyncio.run(run())
+
+
+def _log_format(wanted: str) -> str:
+    """Return the format of the members' logs, which go through a pipe to where this process writes."""
+    import sys
+
+    return ("console" if sys.stderr.isatty() else "json") if wanted == "auto" else wanted
 
 
 def _run(

@@ -162,6 +162,58 @@ async def sources(client: Client, *, as_json: bool) -> None:
     output.rows(columns, values, as_json, numbers=("last_sourced_seq", "pulled"))
 
 
+@stream.command("pin")
+@name_argument
+@connected
+async def pin(client: Client, *, name: str, as_json: bool) -> None:
+    """Keep a stream on the node that leads it, until a failover."""
+    await client.pin_stream(name)
+    _say_placed(name, "pinned", as_json)
+
+
+@stream.command("unpin")
+@name_argument
+@connected
+async def unpin(client: Client, *, name: str, as_json: bool) -> None:
+    """Let a stream return to its own node by itself again."""
+    await client.unpin_stream(name)
+    _say_placed(name, "unpinned", as_json)
+
+
+@stream.command("return")
+@name_argument
+@connected
+async def send_back(client: Client, *, name: str, as_json: bool) -> None:
+    """Let a stream return to its own node now, pinned or not."""
+    await client.clear_authority(name)
+    _say_placed(name, "returning", as_json)
+
+
+def _say_placed(name: str, state: str, as_json: bool) -> None:
+    if as_json:
+        click.echo(output.to_json({"stream": name, "state": state}))
+    else:
+        output.note(f"stream {name} {state}")
+
+
+@stream.command("authority")
+@connected
+async def authority(client: Client, *, as_json: bool) -> None:
+    """List streams that another node leads than their own."""
+    values = [[each.stream, each.claimant, each.fence_epoch] for each in await client.authority_overrides()]
+    output.rows(["stream", "node", "epoch"], values, as_json, numbers=("node", "epoch"))
+
+
+@stream.command("nodes")
+@connected
+async def nodes(client: Client, *, as_json: bool) -> None:
+    """Show what each node of the cluster leads."""
+    found = await client.cluster_streams()
+    columns = ["node", "status", "streams", "messages", "bytes"]
+    values = [[each.node_id, each.status, each.streams, each.msg_count, each.bytes] for each in found.nodes]
+    output.rows(columns, values, as_json, numbers=("node", "streams", "messages", "bytes"))
+
+
 @stream.command("edit")
 @name_argument
 @click.option("--max-age", type=DURATION_BOUND, metavar="DURATION", help="Oldest message; or unlimited.")
@@ -281,7 +333,10 @@ def _show(found: StreamInfo, as_json: bool) -> None:
         status = {
             "sources_status": [{k: v for k, v in asdict(each).items() if k != "stream"} for each in found.sources]
         }
-    output.record(_config(found.config) | figures | notice | status, as_json, said)
+    placed: dict[str, Any] = {"pinned": True} if found.pinned else {}
+    if found.claimant:
+        placed |= {"own_node": found.ring_owner, "led_by": found.claimant, "epoch": found.fence_epoch}
+    output.record(_config(found.config) | figures | placed | notice | status, as_json, said)
     for each in () if as_json else found.sources:
         trouble = f"; {say_moment(each.last_error_ms)}: {each.last_error}" if each.last_error else ""
         output.note(f"source {each.source_stream}: copied up to sequence {each.last_sourced_seq:,}{trouble}")

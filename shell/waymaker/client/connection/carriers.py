@@ -14,8 +14,8 @@ import grpc
 import grpc.aio
 
 from waymaker.client.connection.failures import end_of_session
-from waymaker.client.connection.transport import Call, CallEnded, begin, send
 from waymaker.client.errors import UNKNOWN, ConnectionLostError, WaymakerError
+from waymaker.wire.grpc_calls import Call, CallEnded, begin, send
 from waymaker.wire.protocol import PIPELINE_SERVICE
 
 METHOD = f"/{PIPELINE_SERVICE}/Session"

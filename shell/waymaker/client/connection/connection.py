@@ -1,10 +1,10 @@
-"""One client's connection: a session of the pipeline, renewed when it is lost.
+"""One connection of a client to one server: a session of the pipeline, renewed when it is lost.
 
 Responsible for moving work and deliveries, nothing of their meaning: frames are packed from what waits, within the window
 that the server granted, and one write is under way at a time, so everything asked for during a loop turn (or during a slow
 write) travels in the next frame. What may have happened is sent again only where `Work.lost` says that it is safe. Back-off
 doubles from `backoff_first` to `backoff_max` with half of it drawn by lot, so that many clients of one server do not return in
-step.
+step. Where other members of a cluster can be asked, `Members` takes over in place of a renewal, and moves what is refused.
 """
 
 from __future__ import annotations
@@ -13,61 +13,52 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 
+from waymaker.client.connection.backlog import FRAME_BYTES_TARGET, LOSSES_MAX, Backlog, repacked
 from waymaker.client.connection.carriers import Carrier, GrpcCarrier
-from waymaker.client.connection.failures import error_of, unsent
-from waymaker.client.connection.link import LinkCarrier, LinkUnusable, Place, open_link
+from waymaker.client.connection.failures import FINAL, error_of, unsent
+from waymaker.client.connection.link import LinkCarrier
 from waymaker.client.connection.numbering import Numbering
+from waymaker.client.connection.opening import Diagnosis, LinkFinder, open_channel
 from waymaker.client.connection.process import inherited, this_process
 from waymaker.client.connection.states import ENDED, IN_SESSION, TAKES_WORK, TRANSITIONS, Event, State
-from waymaker.client.connection.subscribers import Subscriber, Subscribers
+from waymaker.client.connection.subscribers import MOVED, Subscriber, Subscribers
 from waymaker.client.connection.work import timed_out
 from waymaker.client.errors import (
     NOT_APPLIED,
     UNKNOWN,
+    AbortedError,
     ClosedError,
     ConnectionLostError,
-    HandshakeError,
-    PermissionDeniedError,
     ResourceExhaustedError,
-    UnauthenticatedError,
     UnavailableError,
-    UnimplementedError,
     UsageError,
     WaymakerError,
 )
 from waymaker.client.options import Options
 from waymaker.state_machine import StateMachine
-from waymaker.wire.protocol import ADMIN_SERVICE, FRAME_ITEMS_TARGET, PIPELINE_VERSION
-from waymaker_proto import admin_pb2 as admin
+from waymaker.wire.protocol import FRAME_ITEMS_TARGET, PIPELINE_VERSION
 from waymaker_proto import pipeline_pb2 as pl
 
 if TYPE_CHECKING:
+    from waymaker.client.connection.members import Members
     from waymaker.client.connection.work import Work
 
 log = logging.getLogger("waymaker.client")
-
-SERVER_INFO = f"/{ADMIN_SERVICE}/ServerInfo"
-LINK_OPEN_S = 2.0
-"""The time that a server may take to say where its native link is, at most."""
-FRAME_BYTES_TARGET = 512 * 1024
-"""The size at which a frame is full enough: larger ones cost memory and latency and save nothing more."""
-LOSSES_MAX = 5
-"""Ends of sessions, absences apart, that work may meet before it is held to be their cause."""
-FINAL = (UnauthenticatedError, PermissionDeniedError, UnimplementedError, UsageError)
-"""Ends of a session that trying again does not mend: every waiting caller receives them."""
 
 
 class Connection:
     """Work in, frames out, and back. Belongs to one event loop."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, members: Members, node_id: int = 0) -> None:
         self.options = options
+        self.node_id = node_id
+        """The server's number in its cluster; 0: it is not known, or has none."""
+        self._members = members
         self.welcome = pl.Welcome()
         self.sessions = 0
         """The number of sessions that were opened."""
@@ -78,24 +69,25 @@ class Connection:
         self._task: asyncio.Task[None] | None = None
         self._opened: asyncio.Future[None] | None = None
         self._machine = StateMachine(State.IDLE, TRANSITIONS)
-        self._over: WaymakerError | None = None
+        self.over: WaymakerError | None = None
         """The reason for which no other session follows."""
         self._last_error: WaymakerError | None = None
-        self._diagnosis: asyncio.Task[HandshakeError | None] | None = None
+        self._diagnosis = Diagnosis(options)
         self._settled = asyncio.Event()
         """Set in a session and at the end of all sessions: callers that wait for a session look again."""
-        self._next_id = 0
-        self._outbox: deque[Work] = deque()
-        self._inflight: dict[int, Work] = {}
-        self._inflight_bytes = 0
-        self._producer = Numbering() if options.resend and options.reconnect else None
+        self.backlog = Backlog()
+        self._producer = Numbering(members.producer) if members.producer is not None else None
         self._pause_s = 0.0
         self._carrier: Carrier | None = None
         self._alone = False
         """The last frame with work carried one message or call: its sender is held to be alone."""
-        self._link_place: Place | None = None
-        self._link_refused: Place | None = None
-        """The native link that could not be used; another one is tried."""
+        self._links = LinkFinder(self, options)
+        self._patience_s: float | None = None
+        """The time that a session may take to begin, where no caller waits for it."""
+        self._patience = asyncio.Timeout(None)
+        self.heard = False
+        """A frame came since `Liveness` looked last."""
+        self.silent_looks = 0
         self._sweep: asyncio.TimerHandle | None = None
         self._subscribers = Subscribers()
 
@@ -116,21 +108,30 @@ class Connection:
 
     # ------------------------------------------------------------------------------------ open and close
 
-    async def open(self) -> None:
-        """Connect; UnavailableError where no server answers within `connect_timeout`."""
+    def start(self, delay_s: float = 0.0) -> None:
+        """Connect, after a while, without a caller that waits for it; what is submitted waits."""
+        self._patience_s = self.options.connect_timeout
+        self._begin_opening(delay_s).set_result(None)
+
+    def _begin_opening(self, delay_s: float = 0.0) -> asyncio.Future[None]:
         this_process.opened(self)
         loop = self.loop = asyncio.get_running_loop()
         self._forks = this_process.forks
         self._opened = loop.create_future()
         self._on(Event.OPEN)
-        self._task = loop.create_task(self._run(), name="waymaker-connection")
-        patience = loop.call_later(self.options.connect_timeout / 3, self._diagnose)
+        self._task = loop.create_task(self._run(delay_s), name="waymaker-connection")
+        return self._opened
+
+    async def open(self) -> None:
+        """Connect; UnavailableError where no server answers within `connect_timeout`."""
+        opened = self._begin_opening()
+        loop = asyncio.get_running_loop()
+        patience = loop.call_later(self.options.connect_timeout / 3, self._diagnosis.begin)
         try:
             async with asyncio.timeout(self.options.connect_timeout):
-                await asyncio.shield(self._opened)
+                await asyncio.shield(opened)
         except TimeoutError:
-            diagnosed = self._diagnosis is not None and self._diagnosis.done()
-            finding = self._diagnosis.result() if diagnosed and self._diagnosis is not None else None
+            finding = self._diagnosis.finding
             await self.close()
             reason = f": {self._last_error}" if self._last_error else ""
             raise finding or UnavailableError(
@@ -142,17 +143,7 @@ class Connection:
             raise
         finally:
             patience.cancel()
-            if self._diagnosis is not None:
-                self._diagnosis.cancel()
-
-    def _diagnose(self) -> asyncio.Task[HandshakeError | None]:
-        """Begin to find out why the opening takes long, or has failed."""
-        if self._diagnosis is None:
-            from waymaker.client.connection.diagnosis import diagnose
-
-            work = diagnose(self.options, self.options.connect_timeout / 2)
-            self._diagnosis = asyncio.get_running_loop().create_task(work, name="waymaker-diagnosis")
-        return self._diagnosis
+            self._diagnosis.cancel()
 
     async def close(self) -> None:
         """End the session; whatever is still waiting fails."""
@@ -195,13 +186,13 @@ class Connection:
 
     async def connected(self, deadline: float | None = None) -> None:
         """Wait until there is a session; DeadlineExceededError where there is none by `deadline`, in the loop's time."""
-        self._check_open()
+        self.check_open()
         try:
             async with asyncio.timeout_at(deadline):
                 await self._settled.wait()
         except TimeoutError:
             raise timed_out(False, self._absence()) from None
-        self._check_open()
+        self.check_open()
 
     def _absence(self) -> str:
         """Return why nothing can be sent at the moment; empty where there is a session."""
@@ -213,15 +204,32 @@ class Connection:
 
     def submit(self, work: Work) -> None:
         """Queue work. It is sent in order, after what was queued before."""
-        self._check_open()
+        self.check_open()
         self.check_size(work.size)
-        self._next_id += 1
-        work.id = self._next_id
-        work.producer = self._producer
-        self._outbox.append(work)
+        work.id = self._members.next_id()
+        work.home, work.producer = self, self._producer
+        self.backlog.waiting.append(work)
         self._wake()
         if work.deadline is not None:
             self.watch_deadline(work.deadline)
+
+    def take(self, work: Work) -> None:
+        """Queue work at its old place that another connection gave back."""
+        if self.over is not None or self.state is State.CLOSED:
+            work.fail(unsent(self.over or ClosedError("the client was closed")))
+            return
+        work.home, work.producer = self, self._producer
+        self.backlog.put_back([work])
+        self._wake()
+        if work.deadline is not None:
+            self.watch_deadline(work.deadline)
+
+    def give_up(self, error: WaymakerError) -> list[Subscriber]:
+        """End after a session without another one; return the subscriptions."""
+        self.over = error
+        self._on(Event.GIVE_UP)
+        this_process.closed(self)
+        return self._subscribers.withdraw()
 
     def check_size(self, size: int) -> None:
         """Raise ResourceExhaustedError for work that fits in no frame."""
@@ -238,22 +246,11 @@ class Connection:
             self._sweep = asyncio.get_running_loop().call_at(deadline, self._expire)
 
     def add_subscriber(self, subscriber: Subscriber) -> None:
-        self._check_open()
-        self._next_id += 1
-        subscriber.id = self._next_id
+        self.check_open()
+        subscriber.id = self._members.next_id()
+        subscriber.home = self
         self._subscribers.add(subscriber)
         self._wake()
-
-    def retry_subscriber(self, subscriber: Subscriber) -> None:
-        """Subscribe again after a pause, unless the client ends first."""
-
-        def again() -> None:
-            if self.ended:
-                subscriber.ended("", self._over or ClosedError("the client was closed"))
-            else:
-                self.add_subscriber(subscriber)
-
-        asyncio.get_running_loop().call_later(self.options.backoff_first, again)
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
         """Forget a subscription; unsubscribe where the server knows of it."""
@@ -273,12 +270,13 @@ class Connection:
 
     # --------------------------------------------------------------------------------------- the session
 
-    async def _run(self) -> None:
-        """Open sessions until the client is closed."""
+    async def _run(self, delay_s: float) -> None:
+        """Open sessions until the client is closed, or other members can be asked in place of the server."""
+        await asyncio.sleep(delay_s)
         backoff = self.options.backoff_first
         while True:
             before = self.sessions
-            error = await self._session()
+            error = await self._session_in_time()
             self._last_error = error
             was_welcome = self.sessions > before
             if was_welcome:
@@ -288,11 +286,13 @@ class Connection:
             if not self._opened.done():
                 if isinstance(error, FINAL) or not self.options.wait_for_server:
                     if isinstance(error, UnavailableError):
-                        error = await self._diagnose() or error
+                        error = await self._diagnosis.begin() or error
                     self._opened.set_exception(error)
                     return
+            elif self._members.takes_over(self, error):
+                return
             elif not self.options.reconnect:
-                self._over = error
+                self.over = error
                 self._on(Event.GIVE_UP)
                 self._fail_all(error)
                 return
@@ -304,26 +304,31 @@ class Connection:
             backoff = min(backoff * 2, self.options.backoff_max)
             self._on(Event.RETRY)
 
+    async def _session_in_time(self) -> WaymakerError:
+        """Run one session, unless it does not begin in time; return why it ended."""
+        try:
+            async with asyncio.timeout(self._patience_s) as self._patience:
+                return await self._session()
+        except TimeoutError:
+            self._on(Event.SESSION_ENDED)
+            error = UnavailableError(f"{self.target}: it does not answer", outcome=NOT_APPLIED)
+            self._lose(error, again=True, announced=False)
+            return error
+
     async def _session(self) -> WaymakerError:
         """Run one session from its opening to its end; return why it ended."""
         options = self.options
         try:
-            credentials = options.credentials()
+            self._channel = open_channel(options)
         except UsageError as unreadable:
             self._on(Event.SESSION_ENDED)
             return unreadable
-        arguments = options.channel_arguments()
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(options.target, arguments)
-        else:
-            self._channel = grpc.aio.secure_channel(options.target, credentials, arguments)
-        error: WaymakerError | None = None
-        if (link := await self._link()) is not None:
+        if (link := await self._links.find(self._channel)) is not None:
             error = await self._carried(link)
             if self.state is not State.CONNECTING:
                 return error
             log.info("the native link of %s refused the session (%s); using gRPC", options.target, error)
-            self._link_refused = self._link_place
+            self._links.refuse()
         return await self._carried(GrpcCarrier(self, self._channel))
 
     async def _carried(self, carrier: Carrier) -> WaymakerError:
@@ -342,26 +347,6 @@ class Connection:
         self._lose(error, again=True, announced=announced)
         return error
 
-    async def _link(self) -> LinkCarrier | None:
-        """Open the native link, where the server tells of one and it is that server's."""
-        options = self.options
-        if options.transport != "auto" or self._channel is None:
-            return None
-        told: Any = self._channel.unary_unary(SERVER_INFO, response_deserializer=admin.ServerInfoResponse.FromString)
-        try:
-            info = await told(b"", timeout=min(LINK_OPEN_S, options.connect_timeout / 3), metadata=options.metadata)
-            place = Place(info.link_port, info.link_socket, info.link_id)
-            if not place.identity or place == self._link_refused:
-                return None
-            self._link_place = place
-            return await open_link(self, options, place)
-        except grpc.aio.AioRpcError:
-            return None  # the session says why
-        except LinkUnusable as unusable:
-            self._link_refused = self._link_place
-            log.info("the native link of %s cannot be used (%s); using gRPC", options.target, unusable)
-            return None
-
     @property
     def target(self) -> str:
         """Return the server's address."""
@@ -379,14 +364,16 @@ class Connection:
 
     def hello(self) -> bytes:
         """Return the first frame of a session; each is a new epoch of the producer, which ends the one before."""
-        hello = pl.Hello(version=PIPELINE_VERSION, client="waymaker-python")
+        hello = pl.Hello(version=PIPELINE_VERSION, client="waymaker-python", follows=self.options.reconnect)
         if self._producer is not None:
-            self._producer.epoch += 1
-            hello.producer_id, hello.producer_epoch = self._producer.id, self._producer.epoch
+            producer = self._producer.producer
+            self._producer.epoch = producer.begin_epoch()
+            hello.producer_id, hello.producer_epoch = producer.id, self._producer.epoch
         return pl.Frame(hello=hello).SerializeToString()
 
     def received(self, data: bytes) -> None:
         """Take a frame."""
+        self.heard = True
         frame = pl.Frame.FromString(data)
         if frame.HasField("welcome") and self.state is State.CONNECTING:
             self._begin(frame.welcome)
@@ -396,6 +383,9 @@ class Connection:
         if self.sessions:
             log.info("connected to %s again", self.options.target)
         self.welcome = welcome
+        self.node_id = welcome.node_id
+        self._patience.reschedule(None)
+        self._members.began(self, welcome)
         self.sessions += 1
         self._pause_s = 0.0
         self._subscribers.session_began()
@@ -421,18 +411,28 @@ class Connection:
         if self._carrier is not None:
             self._carrier.wake()
 
+    @property
+    def is_owed_something(self) -> bool:
+        """Return True if the server is to send something, sooner or later."""
+        return bool(self.backlog.in_flight) or not self._subscribers.is_empty
+
+    def end_session(self) -> None:
+        """End a session whose server is silent, as if it were lost."""
+        self._patience.reschedule(asyncio.get_running_loop().time())
+
     def send_alone(self) -> None:
         """Send what was submitted right here, where one task alone asks: what many ask for in a turn travels together."""
-        if self._alone and not self._inflight and self.state is State.READY and self._carrier is not None:
+        if self._alone and not self.backlog.in_flight and self.state is State.READY and self._carrier is not None:
             self._carrier.send_now()
 
     def _pack(self) -> bytes | None:
         """Return the next frame, or None where nothing may be sent now."""
-        if self.state not in TAKES_WORK or not (self._outbox or self._subscribers.has_news):
+        if self.state not in TAKES_WORK or not (self.backlog.waiting or self._subscribers.has_news):
             return None
         frame = pl.Frame()
         subscriptions = self._subscribers.pack(frame)
-        outbox = self._outbox
+        backlog = self.backlog
+        outbox = backlog.waiting
         window = self.welcome.window_bytes or FRAME_BYTES_TARGET
         packed: list[Work] = []
         packed_bytes = packed_messages = 0
@@ -440,7 +440,7 @@ class Connection:
         while outbox and self.state is State.READY:
             work = outbox[0]
             # With nothing in flight, work larger than the window is sent too: it would never fit better.
-            if self._inflight_bytes and self._inflight_bytes + work.size > window:
+            if backlog.in_flight_bytes and backlog.in_flight_bytes + work.size > window:
                 break
             if work.lane and self._producer is not None and self._producer.is_full(work.lane):
                 break
@@ -455,16 +455,14 @@ class Connection:
                 kept = work.fill(frame)
             except (TypeError, ValueError, OverflowError) as error:
                 work.fail(UsageError(f"cannot be sent: {error}", outcome=NOT_APPLIED))
-                frame = _repacked(subscriptions, packed)
+                frame = repacked(subscriptions, packed)
                 continue
             if not kept:
                 continue
             packed.append(work)
             packed_bytes += work.size
             packed_messages += work.messages
-            work.sent = True
-            self._inflight[work.id] = work
-            self._inflight_bytes += work.size
+            backlog.sent(work)
             if work.lane and self._producer is not None:
                 self._producer.sent(work.lane)
         if packed:
@@ -476,11 +474,10 @@ class Connection:
             self._subscribers.deliver(batch)
         for replies in (frame.published, frame.acked, frame.results, frame.keyed):
             for reply in replies:
-                work = self._inflight.get(reply.id)
+                work = self.backlog.in_flight.get(reply.id)
                 if work is None or work.takes_part(reply):
                     continue
-                del self._inflight[reply.id]
-                self._inflight_bytes -= work.size
+                self.backlog.answered(work)
                 if work.lane and self._producer is not None:
                     self._producer.answered(work.lane)
                 if (refused := work.refusal_in(reply)) is not None:
@@ -492,19 +489,47 @@ class Connection:
                         self._wake()
                     work.answer(reply)
         for ended in frame.ended:
-            self._subscribers.end(ended)
+            self._end(ended)
         if frame.HasField("closing"):
             self._on(Event.CLOSING)
-        elif self._outbox:
+            self._members.closing(self)
+        elif self.backlog.waiting:
             self._wake()
+        self._members.look()
+
+    def _end(self, ended: pl.Ended) -> None:
+        """End a subscription; one that is served elsewhere begins anew there."""
+        subscriber = self._subscribers.find(ended.subscription)
+        if subscriber is None:
+            return
+        if ended.refused.HasField("elsewhere"):
+            self._members.learn(subscriber.stream, ended.refused.elsewhere)
+        elif ended.reason in MOVED or ended.refused.status == UnavailableError.status:
+            self._members.doubt(subscriber.stream, self)
+        self._subscribers.end(ended)
 
     def _refused(self, work: Work, refused: pl.Refused) -> None:
         """End refused work, or put it back where the server cannot serve for the moment and did nothing."""
         error = error_of(refused)
-        if not (isinstance(error, UnavailableError) and error.outcome == NOT_APPLIED and self.options.reconnect):
+        if not self.options.reconnect:
             work.fail(error)
             return
-        self._put_back([work])
+        if refused.HasField("elsewhere"):
+            work.put_back()
+            self._members.redirected(self, work, refused.elsewhere, error)
+            return
+        if error.outcome == UNKNOWN and isinstance(error, UnavailableError | AbortedError):
+            # Its primary ended in good order, or another one leads: the same question as after a lost connection.
+            if not self._again(work, error, error):
+                return
+        elif not (isinstance(error, UnavailableError) and error.outcome == NOT_APPLIED):
+            work.fail(error)
+            return
+        if self._members.has_others:
+            work.put_back()
+            self._members.unserved(self, work, error)
+            return
+        self.backlog.put_back([work])
         self._last_error = error
         if self._on(Event.REFUSED):
             self._pause_s = min(max(self._pause_s * 2, self.options.backoff_first), self.options.backoff_max)
@@ -514,62 +539,45 @@ class Connection:
         self._on(Event.RESUME)
         self._wake()
 
-    def _put_back(self, works: list[Work]) -> None:
-        """Return work to the queue at its old place: order within a stream survives."""
-        for work in works:
-            work.put_back()
-        merged = sorted([*works, *self._outbox], key=lambda work: work.id)
-        self._outbox = deque(merged)
-
     def _lose(self, error: WaymakerError, again: bool, announced: bool) -> None:
         """Settle what was in flight when a session ended; `announced`: the server had said that it stops."""
         self._subscribers.session_lost()
-        works = sorted(self._inflight.values(), key=lambda work: work.id)
-        self._inflight.clear()
-        self._inflight_bytes = 0
+        works = self.backlog.lose()
         if announced and isinstance(error, UnavailableError) and error.outcome == NOT_APPLIED:
             # A server that stops in order answers all that it has read before it says this.
-            self._put_back(works)
+            self.backlog.put_back(works)
             return
         lost = ConnectionLostError(f"the connection was lost before the answer came ({error})", outcome=UNKNOWN)
         if again and self.options.reconnect:
-            self._put_back([work for work in works if self._again(work, error, lost)])
+            self.backlog.put_back([work for work in works if self._again(work, error, lost)])
         else:
             for work in works:
                 work.fail(lost)
 
-    def _again(self, work: Work, error: WaymakerError, lost: ConnectionLostError) -> bool:
+    def _again(self, work: Work, error: WaymakerError, lost: WaymakerError) -> bool:
         """Return True if lost work is sent again: it must be safe, and must not be what ends the sessions."""
         work.losses += not isinstance(error, UnavailableError)
         if work.losses >= LOSSES_MAX:
             work.fail(error)
             return False
-        return work.lost(lost)
+        if not work.lost(lost):
+            return False
+        if work.lane and self._producer is not None and self._members.has_others:
+            self._producer.producer.begin_anew(work.lane)
+        return True
 
     def _fail_all(self, error: WaymakerError) -> None:
-        assert not self._inflight, "work without an answer is settled by `_lose`"
-        works = list(self._outbox)
-        self._outbox.clear()
-        for work in works:
+        assert not self.backlog.in_flight, "work without an answer is settled by `_lose`"
+        for work in self.backlog.withdraw():
             work.fail(unsent(error))
         self._subscribers.fail(error)
 
     def _expire(self) -> None:
         """End work whose time is over and set the timer for the next."""
         self._sweep = None
-        now = asyncio.get_running_loop().time()
-        # Answers to what expires after it was sent still come; its bytes stay counted until then.
-        absence = self._absence()
-        expired = {work.id for work in (*self._inflight.values(), *self._outbox) if work.expire(now, absence)}
-        if expired:
-            self._outbox = deque(work for work in self._outbox if work.id not in expired)
-        deadlines = [
-            work.deadline
-            for work in (*self._inflight.values(), *self._outbox)
-            if work.deadline is not None and work.id not in expired
-        ]
-        if deadlines:
-            self.watch_deadline(min(deadlines))
+        deadline = self.backlog.expire(asyncio.get_running_loop().time(), self._absence())
+        if deadline is not None:
+            self.watch_deadline(deadline)
 
     async def _hang_up(self) -> None:
         carrier, channel = self._carrier, self._channel
@@ -579,20 +587,12 @@ class Connection:
         if channel is not None:
             await channel.close()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
         if self.is_inherited:
             raise inherited()
-        if self._over is not None:
-            raise unsent(self._over)
+        if self.over is not None:
+            raise unsent(self.over)
         if self.state is State.CLOSED:
             raise ClosedError("the client is closed")
         if self.state is State.IDLE:
             raise ClosedError("the client is not open; use `async with`")
-
-
-def _repacked(subscriptions: bytes | None, packed: list[Work]) -> pl.Frame:
-    """Return a frame without the item that could not be encoded. Rare: values are checked where callers give them."""
-    frame = pl.Frame.FromString(subscriptions or b"")
-    for work in packed:
-        work.fill(frame)
-    return frame

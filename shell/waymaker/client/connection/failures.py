@@ -13,14 +13,19 @@ from waymaker.client.errors import (
     UNKNOWN,
     ConnectionLostError,
     DeadlineExceededError,
+    PermissionDeniedError,
+    UnauthenticatedError,
     UnavailableError,
     UnimplementedError,
+    UsageError,
     WaymakerError,
     from_status,
 )
 from waymaker.wire.protocol import CODE_TRAILER, OUTCOME_TRAILER
 from waymaker_proto import pipeline_pb2 as pl
 
+FINAL: Final = (UnauthenticatedError, PermissionDeniedError, UnimplementedError, UsageError)
+"""Ends of a session that trying again does not mend: every waiting caller receives them."""
 CLOSED: Final = "the connection was closed"
 
 

@@ -6,17 +6,31 @@ News belongs to a session: a new session begins with every subscription anew, an
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from waymaker.client.connection.failures import error_of
 from waymaker.client.errors import WaymakerError
 from waymaker_proto import pipeline_pb2 as pl
+
+if TYPE_CHECKING:
+    from waymaker.client.connection.connection import Connection
+
+MOVED: Final = frozenset({"server_shutdown", "moved"})
+"""Reasons of ends after which a subscription begins again, at another member where there is one."""
 
 
 class Subscriber(Protocol):
     """A subscription, as the connection sees it."""
 
     id: int
+    stream: str
+    home: Connection | None
+    """The connection that it is with, or was last."""
+    hops: int
+    """Ends since its last delivery because another member serves it, or none does."""
+
+    @property
+    def is_wanted(self) -> bool: ...
 
     def subscribe(self, frame: pl.Frame) -> None: ...
     def deliver(self, batch: pl.DeliveryBatch) -> None: ...
@@ -78,6 +92,22 @@ class Subscribers:
         subscriber = self._by_id.get(batch.subscription)
         if subscriber is not None:
             subscriber.deliver(batch)
+
+    @property
+    def is_empty(self) -> bool:
+        """Return True without any subscription."""
+        return not self._by_id
+
+    def find(self, id_: int) -> Subscriber | None:
+        """Return a subscription by its number."""
+        return self._by_id.get(id_)
+
+    def withdraw(self) -> list[Subscriber]:
+        """Give back every subscription: each has heard that its session is lost."""
+        subscribers = list(self._by_id.values())
+        self._by_id.clear()
+        self._new.clear()
+        return subscribers
 
     def end(self, ended: pl.Ended) -> None:
         """End the subscription that the server ended."""

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.message import Message as Proto
 
 from waymaker.client.connection.failures import of_a_read
+from waymaker.client.connection.topics import topic_of
 from waymaker.client.errors import (
     NOT_APPLIED,
     UNKNOWN,
-    ConnectionLostError,
     DeadlineExceededError,
     WaymakerError,
     from_result,
 )
 
 if TYPE_CHECKING:
+    from waymaker.client.connection.connection import Connection
     from waymaker.client.connection.numbering import Numbering
     from waymaker_proto import pipeline_pb2 as pl
 
@@ -32,7 +33,7 @@ CALL_OVERHEAD_BYTES = 64
 class Work:
     """One answerable item of a frame. `size` is about its bytes in a frame; `deadline` is in the loop's time."""
 
-    __slots__ = ("id", "size", "deadline", "sent", "losses", "producer")
+    __slots__ = ("id", "size", "deadline", "sent", "losses", "hops", "producer", "home")
 
     def __init__(self, size: int = 0, deadline: float | None = None) -> None:
         self.id = 0
@@ -40,6 +41,10 @@ class Work:
         self.deadline = deadline
         self.sent = False
         self.losses = 0
+        self.hops = 0
+        """Refusals by members that sent this elsewhere, or could not serve it."""
+        self.home: Connection | None = None
+        """The connection that carries this, or did last."""
         self.producer: Numbering | None = None
         """The client as a producer, where it sends publishes again."""
 
@@ -55,6 +60,11 @@ class Work:
     def may_have_happened(self) -> bool:
         """Return True if the server may have done this, whatever is known of its last sending."""
         return self.sent
+
+    @property
+    def topic(self) -> str:
+        """Return the name of the stream that this is about, for finding the member that serves it; empty for none or all."""
+        return ""
 
     @property
     def lane(self) -> str:
@@ -87,8 +97,8 @@ class Work:
         """End in an exception."""
         raise NotImplementedError
 
-    def lost(self, error: ConnectionLostError) -> bool:
-        """Decide after a lost connection: True to send this again, False where it has ended."""
+    def lost(self, error: WaymakerError) -> bool:
+        """Decide what becomes of an unknown outcome: True to send this again, False where it has ended with the error."""
         raise NotImplementedError
 
     def put_back(self) -> None:
@@ -116,13 +126,14 @@ def timed_out(sent: bool, absence: str = "") -> DeadlineExceededError:
 class CallWork(Work):
     """One call of the contract. `repeatable` calls change nothing and survive a lost connection by being sent again."""
 
-    __slots__ = ("method", "request", "after", "limit", "repeatable", "future", "reports", "inactive_ms")
+    __slots__ = ("method", "request", "after", "limit", "repeatable", "future", "reports", "inactive_ms", "_topic")
 
     def __init__(
         self, method: str, request: Proto, repeatable: bool, future: asyncio.Future[pl.CallResult],
         deadline: float | None, after: str = "", limit: int = 0, reports: bool = False, inactive_ms: int = 0,
     ) -> None:  # fmt: skip
         self.method = method
+        self._topic = topic_of(method, request)
         self.request = request.SerializeToString()
         self.after = after
         self.limit = limit
@@ -131,6 +142,10 @@ class CallWork(Work):
         self.reports = reports
         self.inactive_ms = inactive_ms
         super().__init__(len(self.request) + len(after) + CALL_OVERHEAD_BYTES, deadline)
+
+    @property
+    def topic(self) -> str:
+        return self._topic
 
     def fill(self, frame: pl.Frame) -> bool:
         if self.future.done():
@@ -158,7 +173,7 @@ class CallWork(Work):
         if not self.future.done():
             self.future.set_exception(of_a_read(error) if self.repeatable else error)
 
-    def lost(self, error: ConnectionLostError) -> bool:
+    def lost(self, error: WaymakerError) -> bool:
         if self.repeatable and not self.future.done():
             return True
         self.fail(error)

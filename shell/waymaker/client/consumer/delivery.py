@@ -20,7 +20,7 @@ from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 if TYPE_CHECKING:
-    from waymaker.client.connection.connection import Connection
+    from waymaker.client.connection.members import Members
 
 log = logging.getLogger("waymaker.client")
 
@@ -225,6 +225,10 @@ class Confirmation(Work):
     def fail(self, error: WaymakerError) -> None:
         self._end(error)
 
+    @property
+    def topic(self) -> str:
+        return self.acker.stream
+
     def lost(self, error: WaymakerError) -> bool:
         return True
 
@@ -247,7 +251,7 @@ def _ascending(seqs: list[int]) -> bool:
 class Acker:
     """The way back to one consumer: gathers acknowledgements, in the order they were given."""
 
-    def __init__(self, connection: Connection, stream: str, consumer: str) -> None:
+    def __init__(self, connection: Members, stream: str, consumer: str) -> None:
         self.connection = connection
         self.stream = stream
         self.consumer = consumer

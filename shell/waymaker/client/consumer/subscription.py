@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from waymaker.client.connection.subscribers import MOVED
 from waymaker.client.consumer.delivery import Acker, Batch, Message, check_run
 from waymaker.client.consumer.pace import Pace
 from waymaker.client.errors import (
@@ -34,8 +35,8 @@ from waymaker_proto import pipeline_pb2 as pl
 
 if TYPE_CHECKING:
     from waymaker.client.connection.connection import Connection
+    from waymaker.client.connection.members import Members
 
-RESUBSCRIBE = frozenset({"server_shutdown", "moved"})
 TURN_S = 0.005
 """The time for which messages are handed out before other tasks have a turn, and before the server hears of it."""
 CAREFUL_S = 0.001
@@ -49,7 +50,7 @@ class Subscription:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Members,
         acker: Acker,
         *,
         prefetch: int,
@@ -61,6 +62,8 @@ class Subscription:
         self.id = 0
         self.stream = acker.stream
         self.consumer = acker.consumer
+        self.home: Connection | None = None
+        self.hops = 0
         self.reason = ""
         """The reason of its end: `empty`, `closed`, `limit`, or the server's word."""
         self._connection = connection
@@ -124,7 +127,13 @@ class Subscription:
             most = min(most, self._wanted)
         return max(most - self._queued, 0)
 
+    @property
+    def is_wanted(self) -> bool:
+        """Return False once it is over."""
+        return not self._over
+
     def deliver(self, batch: pl.DeliveryBatch) -> None:
+        self.hops = 0
         now = time.monotonic()
         self._pace.ack_wait_s = batch.ack_wait_ms / 1000
         for run in batch.runs:
@@ -162,7 +171,7 @@ class Subscription:
     def ended(self, reason: str, error: WaymakerError | None) -> None:
         if self._over:
             return
-        renew = reason in RESUBSCRIBE or (isinstance(error, UnavailableError) and self._connection.options.reconnect)
+        renew = reason in MOVED or (isinstance(error, UnavailableError) and self._connection.options.reconnect)
         if renew or error is not None:
             self.session_lost()
         if renew and not self._connection.ended:
@@ -358,14 +367,15 @@ class Subscription:
         self._granted_bytes += bytes_
         self._said = self._dealt_with
         back, self._back = self._back, []
-        self._connection.credit(self, messages, bytes_, self._dealt_with, back)
+        assert self.home is not None, "it is subscribed"
+        self.home.credit(self, messages, bytes_, self._dealt_with, back)
 
     async def _report(self) -> bool:
         """Tell how far messages were handed out, and wait until it is sent. False where the session was lost before."""
         if self._over:
             return True
         self._say()
-        return await self._connection.flushed()
+        return self.home is None or await self.home.flushed()
 
     # ------------------------------------------------------------------------------------------ ending
 
@@ -395,7 +405,8 @@ class Subscription:
             return
         try:
             async with asyncio.timeout(timeout):
-                await self._connection.flushed()
+                if self.home is not None:
+                    await self.home.flushed()
                 await self._acker.flush(timeout)
         except TimeoutError:
             return

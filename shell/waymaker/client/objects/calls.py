@@ -13,7 +13,6 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 
 from waymaker.client.checked import Timeout
-from waymaker.client.connection.transport import ends_told
 from waymaker.client.connection.work import check_result
 from waymaker.client.errors import DataLossError, DeadlineExceededError
 from waymaker.wire.protocol import STREAMS_SERVICE
@@ -28,13 +27,16 @@ REVISION_METADATA: Final = "wmkr-revision"
 class Calls:
     """The calls, each with its timeout as an argument.
 
-    `call` and `answers` go through the session; `channel` waits for a connection and returns it. `seconds` makes a timeout
-    that was left out the client's own. `backoff_s` is the pause before what was lost is tried again; None: it never is.
+    `call` and `answers` go through the session, `call_alone` does not; `channel` waits for a connection and returns it.
+    `seconds` makes a timeout that was left out the client's own, and `deadline` a moment of it. `backoff_s` is the pause before
+    what was lost is tried again; None: it never is.
     """
 
     call: Callable[..., Awaitable[tuple[Any, pl.CallResult]]]
     answers: Callable[..., AsyncIterator[tuple[Any, pl.CallResult]]]
+    call_alone: Callable[..., Awaitable[bytes]]
     channel: Callable[[Timeout], Awaitable[Any]]
+    deadline: Callable[[Timeout], float | None]
     seconds: Callable[[Timeout], float | None]
     metadata: tuple[tuple[str, str], ...]
     backoff_s: float | None
@@ -43,11 +45,9 @@ class Calls:
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout, revision: int = 0, *, changes: bool = False
     ) -> Response:  # fmt: skip
         """Call outside the session, for what is too large for a frame of it; return the good response."""
-        channel = await self.channel(timeout)
-        with ends_told(changes=changes):
-            data: bytes = await channel.unary_unary(PATH + method)(
-                request.SerializeToString(), timeout=self.seconds(timeout), metadata=self.with_revision(revision)
-            )
+        beside = self.with_revision(revision)
+        sent = request.SerializeToString()
+        data = await self.call_alone(PATH + method, sent, self.deadline(timeout), beside, changes=changes)
         try:
             response = kind.FromString(data)
         except DecodeError as error:

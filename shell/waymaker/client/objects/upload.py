@@ -12,10 +12,11 @@ from typing import Any, BinaryIO, Final
 import grpc.aio
 
 from waymaker.client.checked import Timeout
-from waymaker.client.connection.transport import CallEnded, begin, ends_told, send
+from waymaker.client.connection.transport import ends_told
 from waymaker.client.connection.work import check_result
 from waymaker.client.errors import NOT_APPLIED, UNKNOWN, ShaMismatchError, WrongTypeError
 from waymaker.client.objects.calls import PATH, Calls, raise_end, within
+from waymaker.wire.grpc_calls import CallEnded, begin, send
 from waymaker.wire.objects import data_frame
 from waymaker_proto import waymaker_streams_pb2 as pb
 

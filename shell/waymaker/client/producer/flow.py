@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 
-from waymaker.client.connection.connection import Connection
+from waymaker.client.connection.members import Members
 from waymaker.client.errors import WaymakerError, WrongTypeError
 from waymaker.client.producer.publishing import Bulk, Many, is_nowhere, put_one, take_payloads
 from waymaker.client.producer.results import PublishResults, Segment
@@ -27,7 +27,7 @@ def check_source(messages: object) -> None:
 class Flow:
     """Batches in flight, answered in order."""
 
-    def __init__(self, connection: Connection, on_progress: Callable[[int], None] | None) -> None:
+    def __init__(self, connection: Members, on_progress: Callable[[int], None] | None) -> None:
         self.results = PublishResults()
         self.error: WaymakerError | None = None
         self._connection = connection
@@ -76,7 +76,7 @@ class Flow:
 
 
 async def cut(
-    connection: Connection, stream: str, messages: Iterable[Many] | AsyncIterable[Many], subject: str | None,
+    connection: Members, stream: str, messages: Iterable[Many] | AsyncIterable[Many], subject: str | None,
     deadline: Callable[[], float | None], begun: bool = False,
 ) -> AsyncIterator[Bulk]:  # fmt: skip
     """Cut messages into batches and submit each. `begun`: earlier messages of the same call were cut before."""
@@ -92,7 +92,7 @@ async def cut(
 
 
 async def _slices(
-    connection: Connection, stream: str, payloads: Sequence[object], subject: str, deadline: Callable[[], float | None]
+    connection: Members, stream: str, payloads: Sequence[object], subject: str, deadline: Callable[[], float | None]
 ) -> AsyncIterator[Bulk]:
     """Cut payloads of one subject that are all there: whole slices become columns."""
     welcome = connection.welcome
@@ -111,7 +111,7 @@ async def _slices(
 
 
 async def _one_by_one(
-    connection: Connection, stream: str, messages: Iterable[Many], subject: str | None,
+    connection: Members, stream: str, messages: Iterable[Many], subject: str | None,
     deadline: Callable[[], float | None], begun: bool,
 ) -> AsyncIterator[Bulk]:  # fmt: skip
     welcome = connection.welcome
@@ -141,7 +141,7 @@ async def _one_by_one(
 
 
 async def _as_they_come(
-    connection: Connection, stream: str, messages: AsyncIterable[Many], subject: str | None,
+    connection: Members, stream: str, messages: AsyncIterable[Many], subject: str | None,
     deadline: Callable[[], float | None],
 ) -> AsyncIterator[Bulk]:  # fmt: skip
     """Submit a batch with its first message; it grows until it is sent."""
@@ -169,7 +169,7 @@ def _put(bulk: Bulk, item: object, subject: str | None, bytes_max: int, begun: b
         bulk.refuse(error)
 
 
-def _submit(connection: Connection, bulk: Bulk) -> None:
+def _submit(connection: Members, bulk: Bulk) -> None:
     """Send a batch; one that holds refused messages alone ends here."""
     if bulk.payloads:
         connection.submit(bulk)

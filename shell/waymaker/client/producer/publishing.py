@@ -36,7 +36,7 @@ from waymaker.client.producer.results import Segment
 from waymaker.client.values import Headers, Outgoing
 
 if TYPE_CHECKING:
-    from waymaker.client.connection.connection import Connection
+    from waymaker.client.connection.members import Members
     from waymaker.client.connection.numbering import Numbering
     from waymaker_proto import pipeline_pb2 as pl
 
@@ -117,6 +117,10 @@ class _Columns(Work):
         return len(self.payloads)
 
     @property
+    def topic(self) -> str:
+        return self.stream
+
+    @property
     def may_have_happened(self) -> bool:
         return self.sent or self.retried
 
@@ -161,7 +165,10 @@ class _Columns(Work):
         """Write the numbers of the messages, which they keep for ever."""
         numbers = self.numbers
         if numbers is None:
-            numbers = self.numbers = producer.take(self.stream, len(self.payloads))
+            numbers = self.numbers = producer.producer.take(self.stream, len(self.payloads))
+        epoch = producer.producer.epoch_for(self.stream, producer.epoch)
+        if epoch != producer.epoch:
+            batch.producer_epoch = epoch
         dense = numbers[-1] - numbers[0] == len(numbers) - 1
         batch.numbers.extend(numbers[:1] if dense else numbers)
         batch.resent = self.retried
@@ -314,7 +321,7 @@ class PendingBatch(_Columns):
 class Publisher:
     """The open batch of each stream."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Members) -> None:
         self._connection = connection
         self._open: dict[str, PendingBatch] = {}
 

@@ -39,6 +39,7 @@ from waymaker_core.model.result_codes import (
     resource_exhausted,
 )
 from waymaker_core.model.types import Principal
+from waymaker_core.node.stream_replica import NOT_LEADING
 from waymaker_core.objects.names import STREAM_PREFIX
 from waymaker_core.storage.archive import ArchiveError, ArchiveReader, Batch, Head, Summary
 from waymaker_proto import admin_pb2
@@ -49,6 +50,9 @@ RESTORES_MAX: Final = 4
 """Restores at once: each may hold a piece of its archive."""
 _PIECE_BYTES: Final = 1 << 20
 _UPLOAD_PAUSE_S: Final = 60.0
+_OPENING_S: Final = 10.0
+"""The time that a stream which was just created may take to be led."""
+_OPENING_PAUSE_S: Final = 0.02
 
 
 class RestoreFailed(Exception):
@@ -61,20 +65,26 @@ class RestoreFailed(Exception):
 
 
 class Admin:
-    """The operator's calls. `facts` fills in what the server knows of itself."""
+    """The operator's calls. `facts` fills in what the server knows of itself, `cluster` what it knows of its cluster."""
 
     def __init__(
-        self, runner: NodeRunner, calls: Calls, facts: Callable[[admin_pb2.ServerInfoResponse], None]
+        self, runner: NodeRunner, calls: Calls, facts: Callable[[admin_pb2.ServerInfoResponse], None],
+        cluster: Callable[[admin_pb2.ClusterStatusResponse], None],
     ) -> None:  # fmt: skip
         self._runner = runner
         self._calls = calls
         self._facts = facts
+        self._cluster = cluster
         self._started = time.monotonic()
         self._restores = 0
 
     def unary(self) -> dict[str, UnaryCall]:
         """Return calls with one message each way."""
-        return {"ServerInfo": self.server_info, "PreviewUpdate": partial(self._calls.serve, PREVIEW_UPDATE)}
+        return {
+            "ServerInfo": self.server_info,
+            "ClusterStatus": self.cluster_status,
+            "PreviewUpdate": partial(self._calls.serve, PREVIEW_UPDATE),
+        }
 
     def streams(self) -> dict[str, StreamCall]:
         """Return calls with many messages out."""
@@ -88,6 +98,12 @@ class Admin:
         """Return facts about this process."""
         response = admin_pb2.ServerInfoResponse(uptime_ms=int((time.monotonic() - self._started) * 1000))
         self._facts(response)
+        return response.SerializeToString()
+
+    async def cluster_status(self, principal: Principal, data: bytes, context: Context) -> bytes:
+        """Return the cluster as this member knows it."""
+        response = admin_pb2.ClusterStatusResponse()
+        self._cluster(response)
         return response.SerializeToString()
 
     # ------------------------------------------------------------ out
@@ -232,7 +248,13 @@ class _Upload:
             )
 
     async def _ask(self, request: core.Request) -> None:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + _OPENING_S
         answer, _ = await self._runner.ask(self._principal, request)
+        # In a cluster a new stream is led a moment after its creation; an import is led where it was begun.
+        while isinstance(answer, Refusal) and answer.message == NOT_LEADING.message and loop.time() < ends:
+            await asyncio.sleep(_OPENING_PAUSE_S)
+            answer, _ = await self._runner.ask(self._principal, request)
         _require_ok(answer)
 
     def give_up(self) -> None:

@@ -16,13 +16,14 @@ import grpc
 
 from waymaker.server.auth.authenticator import Authenticator
 from waymaker.server.grpc.caller import Caller
+from waymaker.server.grpc.forwarding import Forwarder, ReplayedCaller
 from waymaker.server.grpc.gate import Gate
 from waymaker.server.grpc.metadata import INCARNATION_METADATA, Metadata, metadata_of, next_trailer
 from waymaker.server.grpc.rpcs import Rpc, Serving, incarnation_of, judged, next_page
 from waymaker.server.grpc.services import RPCS
 from waymaker.server.incidents import internal_error
 from waymaker.server.node_runner import NodeRunner
-from waymaker.server.refusals import NOT_OFFERED, UNAUTHENTICATED, abort
+from waymaker.server.refusals import NOT_OFFERED, UNAUTHENTICATED, ElsewhereError, abort, status_name
 from waymaker_core.api.requests import Messages, Request
 from waymaker_core.model.result_codes import CodeError, Refusal, RefusedError, invalid
 from waymaker_core.model.types import Principal
@@ -102,7 +103,7 @@ class Calls:
                 self._observe(rpc.name, "CANCELLED", time.perf_counter() - started)
                 raise
         if isinstance(outcome, Refusal):
-            self._observe(rpc.name, outcome.status.name, time.perf_counter() - started)
+            self._observe(rpc.name, status_name(outcome), time.perf_counter() - started)
             await abort(context, outcome)
         self._observe(rpc.name, "OK", time.perf_counter() - started)
         return outcome
@@ -145,11 +146,12 @@ class Calls:
 
 
 class Router(grpc.GenericRpcHandler):
-    """The table of handlers. It refuses unauthenticated callers."""
+    """The table of handlers. It refuses unauthenticated callers, and sends on what another member serves."""
 
-    def __init__(self, authenticator: Authenticator, gate: Gate) -> None:
+    def __init__(self, authenticator: Authenticator, gate: Gate, forwarder: Forwarder | None = None) -> None:
         self._authenticator = authenticator
         self._gate = gate
+        self._forwarder = forwarder
         self._unary: dict[str, UnaryCall] = {}
         self._streams: dict[str, StreamCall] = {}
         self._sessions: dict[str, SessionCall] = {}
@@ -178,7 +180,7 @@ class Router(grpc.GenericRpcHandler):
         if principal is None:
             return REFUSE_UNAUTHENTICATED
         if unary is not None:
-            return grpc.stream_unary_rpc_method_handler(partial(self._call, unary, principal))
+            return grpc.stream_unary_rpc_method_handler(partial(self._call, method, unary, principal))
         long: SessionCall
         if stream is not None:
             long = partial(_with_request, stream)
@@ -189,14 +191,35 @@ class Router(grpc.GenericRpcHandler):
 
         async def attended(requests: object, context: Context) -> None:
             await self._gate.enter()
-            caller = cast(Context, Caller(context))
-            await self._authenticator.supervise(principal, metadata, long(principal, requests, caller), caller)
+            caller = self._caller(context)
+            call = self._long(method, long, principal, requests, caller)
+            await self._authenticator.supervise(principal, metadata, call, caller)
 
         return grpc.stream_stream_rpc_method_handler(attended)
 
-    async def _call(self, handler: UnaryCall, principal: Principal, requests: object, context: Context) -> bytes:
+    def _caller(self, context: Context) -> Context:
+        return cast(Context, Caller(context) if self._forwarder is None else ReplayedCaller(context))
+
+    async def _call(
+        self, method: str, handler: UnaryCall, principal: Principal, requests: object, context: Context
+    ) -> bytes:
         await self._gate.enter()
-        return await _with_request(handler, principal, requests, cast(Context, Caller(context)))
+        caller = self._caller(context)
+        try:
+            return await _with_request(handler, principal, requests, caller)
+        except ElsewhereError as end:
+            assert self._forwarder is not None
+            return await self._forwarder.unary(method, cast(ReplayedCaller, caller), end)
+
+    async def _long(
+        self, method: str, handler: SessionCall, principal: Principal, requests: object, caller: Context
+    ) -> None:
+        try:
+            await handler(principal, requests, caller)
+        except ElsewhereError as end:
+            assert self._forwarder is not None
+            send_on = self._forwarder.stream if method in self._streams else self._forwarder.session
+            await send_on(method, cast(ReplayedCaller, caller), end)
 
 
 async def _with_request(

@@ -84,3 +84,19 @@ def why_not(address: Address, flag: str = "--listen") -> str:
         reason = (error.strerror or str(error)).lower()
         return f"{reason}; stop the process that uses it or choose another address with {flag}"
     return "gRPC refused the address; with TLS, check that certificate and key belong together"
+
+
+def forwarding_credentials(config: ServerConfig) -> grpc.ChannelCredentials | None:
+    """Return the credentials for calls that are sent on to other members; None where they go without TLS.
+
+    Raises `StartError`.
+    """
+    if config.tls_cert is None:
+        return None
+    authorities: bytes | None = None
+    if config.forward_tls_ca is not None:
+        try:
+            authorities = config.forward_tls_ca.read_bytes()
+        except OSError as error:
+            raise StartError(f"forward_tls_ca: {config.forward_tls_ca} cannot be read: {error.strerror}") from None
+    return grpc.ssl_channel_credentials(authorities)

@@ -22,7 +22,7 @@ from waymaker.server.incidents import internal_error
 from waymaker.server.node_runner import NodeRunner
 from waymaker.server.objects.download import Download
 from waymaker.server.objects.upload import Upload
-from waymaker.server.refusals import abort
+from waymaker.server.refusals import abort, status_name
 from waymaker.wire.guard import WALKED_BYTES_MIN, within
 from waymaker.wire.objects import data_frame, object_info_pb
 from waymaker_core.model.limits import MIB
@@ -108,7 +108,7 @@ class ObjectCalls:
         except CodeError as error:
             return coded(error.code, error.message)
         except RefusedError as error:
-            status = error.refusal.status.name
+            status = status_name(error.refusal)
             return error.refusal
         except asyncio.CancelledError:
             status = "CANCELLED"

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError, Message
 
-from waymaker.server.grpc import object_rows
+from waymaker.server.grpc import authority_rows, object_rows
 from waymaker.server.grpc.metadata import Metadata
 from waymaker.storage.store import Bodies
 from waymaker.wire.configs import consumer_config, stream_config, stream_config_pb
@@ -144,7 +144,7 @@ def _published(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes
 
 
 def _stream_info(value: core.StreamInfo, response: pb.GetStreamInfoResponse, serving: Serving) -> None:
-    fill_stream_info(value, response, serving.node_id)
+    fill_stream_info(value, response)
 
 
 def _updated(value: Any, response: pb.UpdateStreamResponse, serving: Serving) -> None:
@@ -284,6 +284,13 @@ UNARY: Final[dict[str, Rpc]] = {
             _filled(pb.ListSubjectsByPrefixResponse, _subjects), large_response=True, paged=True),
         Rpc("ScanExactAtSubject", pb.ScanExactAtSubjectRequest,
             _scan, _with_messages, large_response=True, paged=True),
+        Rpc("SetStreamPinned", pb.SetStreamPinnedRequest, authority_rows.pin_request, _plain),
+        Rpc("ClearStreamAuthority", pb.ClearStreamAuthorityRequest, authority_rows.clear_request, _plain),
+        Rpc("ListStreamAuthorityOverrides", pb.ListStreamAuthorityOverridesRequest, authority_rows.overrides_request,
+            _filled(pb.ListStreamAuthorityOverridesResponse, authority_rows.fill_overrides),
+            large_response=True, paged=True),
+        Rpc("GetClusterStreamStats", pb.GetClusterStreamStatsRequest, authority_rows.stats_request,
+            _filled(pb.GetClusterStreamStatsResponse, authority_rows.fill_stats), large_response=True),
         Rpc("DeleteObject", pb.DeleteObjectRequest, object_rows.delete_request, object_rows.deleted),
         Rpc("GetObjectInfo", pb.GetObjectInfoRequest, object_rows.info_request, object_rows.info),
         Rpc("ListObjects", pb.ListObjectsRequest,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -24,7 +24,10 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from waymaker.server.http.call_figures import CallFigures
+from waymaker.server.http.cluster_metrics import CLUSTER_METRICS, LANE_METRICS, PEER_METRICS, ClusterCollector
+from waymaker.server.http.described import Described
 from waymaker.server.logs import lost
+from waymaker.server.membership import Membership
 from waymaker_core.api.requests import ConsumerInfo, SourceStatus, StreamStats
 from waymaker_core.node.service_figures import ServiceFigures
 from waymaker_core.node.stats import SYNC_LATENCY_BOUNDS_US, NodeStats
@@ -33,15 +36,6 @@ SERIES_MAX: Final = 5_000
 """Streams, and consumers, that a scrape lists one by one."""
 
 _LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-
-
-class Described(NamedTuple):
-    """One metric: its name, its kind, its meaning, and for the node's own figures the attribute they come from."""
-
-    name: str
-    kind: str
-    text: str
-    attribute: str = ""
 
 
 NODE_METRICS: Final = (
@@ -231,6 +225,10 @@ class Metrics:
         self.registry.register(NodeCollector(node, link, self._steps))
         ProcessCollector(registry=self.registry)
 
+    def add_cluster(self, membership: Membership) -> None:
+        """Serve the figures of a member, too."""
+        self.registry.register(ClusterCollector(membership))
+
     def observe(self, method: str, status: str, seconds: float, count: int = 1) -> None:
         """Count calls that were answered together."""
         self._calls.add(method, status, seconds, count)
@@ -336,7 +334,11 @@ def _families(
 def reference() -> str:
     """Return the table of metrics as it stands in the documentation."""
     lines = ["| Metric | Kind | Meaning |", "|---|---|---|"]
-    for table in (NODE_METRICS, SERVICE_METRICS, STREAM_METRICS, CONSUMER_METRICS, SOURCE_METRICS, SHELL_METRICS):
+    tables = (
+        NODE_METRICS, SERVICE_METRICS, STREAM_METRICS, CONSUMER_METRICS, SOURCE_METRICS, SHELL_METRICS, CLUSTER_METRICS,
+        PEER_METRICS, LANE_METRICS,
+    )  # fmt: skip
+    for table in tables:
         for described in table:
             lines.append(f"| `{described.name}{_KINDS[described.kind]}` | {described.kind} | {described.text} |")
     return "\n".join(lines) + "\n"

@@ -18,7 +18,8 @@ from waymaker.server.auth.authenticator import Authenticator
 from waymaker.server.config import TRANSPORT_BYTES_MAX
 from waymaker.server.incidents import internal_error
 from waymaker.server.node_runner import NodeRunner
-from waymaker.server.pipeline.session import HELLO_S, OVER, Session, Sessions, late_hello
+from waymaker.server.pipeline.endings import HELLO_S, OVER, late_hello
+from waymaker.server.pipeline.session import Session, Sessions
 from waymaker.server.pipeline.work import Outgoing
 from waymaker.server.refusals import UNAUTHENTICATED
 from waymaker.wire.link import GREETING, SMALL_BYTES, Kind, LinkError, Receiver, envelope, header

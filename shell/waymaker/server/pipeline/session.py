@@ -26,8 +26,9 @@ from waymaker.server.grpc.services import IN_SESSIONS
 from waymaker.server.incidents import internal_error
 from waymaker.server.lifecycle import STOPPING, State
 from waymaker.server.lifecycle import Event as LifeEvent
-from waymaker.server.node_runner import NodeRunner
+from waymaker.server.node_runner import NodeRunner, OnAnswer
 from waymaker.server.pipeline.batch import Batch
+from waymaker.server.pipeline.endings import OVER, SUPERSEDED
 from waymaker.server.pipeline.frame_batches import FrameBatches
 from waymaker.server.pipeline.key_columns import KEY_BATCH_MAX, key_columns
 from waymaker.server.pipeline.transport import Transport
@@ -38,11 +39,12 @@ from waymaker.server.pipeline.work import (
     Outgoing,
     SessionSubscription,
 )
-from waymaker.server.refusals import NOT_OFFERED
+from waymaker.server.refusals import NOT_OFFERED, status_name
 from waymaker.state_machine import StateMachine
 from waymaker.storage.store import Bodies
 from waymaker.wire import frames
 from waymaker.wire.batches import ack_request, publish_request, spans
+from waymaker.wire.elsewhere import in_words
 from waymaker.wire.protocol import PIPELINE_VERSION
 from waymaker_core.api import requests as core
 from waymaker_core.api.effects import End
@@ -61,8 +63,6 @@ from waymaker_core.model.result_codes import (
 from waymaker_core.model.types import Principal, Token
 from waymaker_proto import pipeline_pb2 as pipe
 
-HELLO_S: Final = 10.0
-"""The time that a session may take to begin."""
 OPEN_MAX: Final = 4_096
 """Unanswered items at which reading pauses."""
 LARGE_RESPONSES_OPEN_MAX: Final = 4
@@ -71,18 +71,6 @@ SUBSCRIPTIONS_MAX: Final = 1_000
 ITEM_COST_BYTES: Final = 1_024
 MESSAGE_COST_BYTES: Final = 64
 """Memory that an item, and a message in it, take up beside their bytes."""
-
-OVER: Final = Refusal(Status.UNAVAILABLE, "the server is shutting down")
-"""The refusal with which a closing server ends a session: it answered all that it read, so the rest was not applied."""
-
-SUPERSEDED: Final = Refusal(Status.ABORTED, "a newer session of the same producer began", Outcome.UNKNOWN)
-"""The end of a session whose producer has begun anew: what it has not read yet must not be stored behind a resend."""
-
-
-def late_hello() -> RefusedError:
-    """Return the end of a session that did not begin in time."""
-    return invalid(f"a session begins with hello, within {HELLO_S:g} s")
-
 
 _CANCELLED: Final = Refusal(Status.INVALID_ARGUMENT, "the client gave the call up", Outcome.NOT_APPLIED)
 _FRAME_TARGET_BYTES: Final = 1 << 20
@@ -94,6 +82,7 @@ class Sessions:
     def __init__(
         self, runner: NodeRunner, serving: Serving, window_bytes: int, version: str,
         observe: Callable[[str, str, float, int], None], arrived: Callable[[], None], lifecycle: StateMachine[State, LifeEvent],
+        members: Callable[[], list[tuple[int, str]]], node_id: int,
     ) -> None:  # fmt: skip
         self.runner = runner
         self.arrived = arrived
@@ -102,6 +91,10 @@ class Sessions:
         self.window_bytes = window_bytes
         self.version = version
         self.lifecycle = lifecycle
+        self.members = members
+        """Returns the members of the cluster whose addresses are known."""
+        self.node_id = node_id
+        """The server's own number among them; 0: it has no cluster."""
         self._open: set[Session] = set()
         self._of_producers: dict[tuple[Principal, int], Session] = {}
 
@@ -175,6 +168,8 @@ class Session:
         self._superseded = False
         self._closed = False
         self.greeted = False
+        self._follows = False
+        """True if the client goes where a refusal sends it."""
         self.producer = (0, 0)
         """Id and epoch of the client's producer; id 0: it has none."""
 
@@ -302,6 +297,7 @@ class Session:
     def _greet(self, frame: Any) -> None:
         if not frame.HasField("hello") or frame.hello.version < PIPELINE_VERSION:
             raise invalid(f"a session begins with hello, in version {PIPELINE_VERSION} or above")
+        self._follows = frame.hello.follows
         if frame.hello.producer_id:
             self.producer = (frame.hello.producer_id, frame.hello.producer_epoch)
             self._sessions.begin_producer(self.principal, self)
@@ -317,6 +313,8 @@ class Session:
             subscriptions_max=SUBSCRIPTIONS_MAX,
             producer_spans_max=limits.producer_spans_max,
             key_batch_max=KEY_BATCH_MAX,
+            members=[pipe.ClusterMember(node_id=id_, address=address) for id_, address in self._sessions.members()],
+            node_id=self._sessions.node_id,
         )
         self.send(Outgoing(frames.welcome(message)))
         if self._sessions.lifecycle.state in STOPPING:
@@ -371,10 +369,14 @@ class Session:
             raise invalid(f"id {id_} is in use already")
         self._open[id_] = None
 
-    def _ask(
-        self, id_: int, request: core.Request, answered: Callable[[Answer | Refusal, Bodies | None], None]
-    ) -> None:
-        self._open[id_] = self.runner.call(self.principal, request, answered)
+    def _ask(self, id_: int, request: core.Request, answered: OnAnswer) -> None:
+        self._open[id_] = self.runner.call(self.principal, request, self._readable(answered))
+
+    def _readable(self, answered: OnAnswer) -> OnAnswer:
+        """Return a callback that is given what this client understands of where a call is served."""
+        if self._follows:
+            return answered
+        return lambda answer, bodies: answered(in_words(answer) if isinstance(answer, Refusal) else answer, bodies)
 
     def _done(self, id_: int, load: Load, data: bytes) -> None:
         self._open.pop(id_, None)
@@ -384,9 +386,10 @@ class Session:
         id_ = batch.id
         self._begin(id_)
         try:
-            request, malformed = publish_request(
-                batch, self._serving.limits, self.producer if self.producer[0] else None
-            )
+            # A stream that was reached over another session of the client meanwhile has heard of a higher epoch.
+            epoch = max(self.producer[1], batch.producer_epoch)
+            producer = (self.producer[0], epoch) if self.producer[0] else None
+            request, malformed = publish_request(batch, self._serving.limits, producer)
         except RefusedError as error:
             self._done(id_, load, frames.published(id_, error.refusal))
             return
@@ -428,7 +431,7 @@ class Session:
         self._done(id_, load, data)
 
     def _observe(self, name: str, started: float, answer: Answer | Refusal) -> None:
-        status = answer.status.name if isinstance(answer, Refusal) else "OK"
+        status = status_name(answer) if isinstance(answer, Refusal) else "OK"
         self._sessions.observe(name, status, time.perf_counter() - started, 1)
 
     def _call(self, call: Any, load: Load) -> None:
@@ -492,10 +495,8 @@ class Session:
         else:
             self._send_batch(batch, load, partial(self._batch_answered, batch, load, time.perf_counter()))
 
-    def _send_batch(
-        self, batch: Batch, load: Load, answered: Callable[[Answer | Refusal, Bodies | None], None]
-    ) -> None:
-        token = self.runner.call(self.principal, batch.request(), answered)
+    def _send_batch(self, batch: Batch, load: Load, answered: OnAnswer) -> None:
+        token = self.runner.call(self.principal, batch.request(), self._readable(answered))
         for id_ in batch.ids:
             self._open[id_] = token
 
@@ -589,4 +590,5 @@ class Session:
     def subscription_ended(self, subscription: SessionSubscription, end: End) -> None:
         """Forget a subscription that has ended in the core."""
         if self._subscriptions.pop(subscription.id, None) is not None:
-            self.send(Outgoing(frames.ended(subscription.id, end.reason, end.refusal)))
+            refusal = in_words(end.refusal) if end.refusal is not None and not self._follows else end.refusal
+            self.send(Outgoing(frames.ended(subscription.id, end.reason, refusal)))

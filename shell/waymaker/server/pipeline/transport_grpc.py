@@ -12,7 +12,8 @@ import grpc
 
 from waymaker.server.grpc.calls import Context, SessionCall
 from waymaker.server.incidents import internal_error
-from waymaker.server.pipeline.session import HELLO_S, OVER, Session, Sessions, late_hello
+from waymaker.server.pipeline.endings import HELLO_S, OVER, late_hello
+from waymaker.server.pipeline.session import Session, Sessions
 from waymaker.server.refusals import abort
 from waymaker_core.model.result_codes import Refusal, RefusedError
 from waymaker_core.model.types import Principal

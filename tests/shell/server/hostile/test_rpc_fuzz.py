@@ -31,7 +31,7 @@ def test_every_rpc_of_every_service_is_called() -> None:
     assert {*UNARY, *STREAMING, *OBJECTS, *LATER} == {
         m.name for p, m in methods.items() if "WaymakerStreamsService" in p
     }
-    assert len(methods) == 97
+    assert len(methods) == 98
     assert {m.name for p, m in methods.items() if "WaymakerKvService" in p} == {*KV_RPCS, "Watch"}
 
 
