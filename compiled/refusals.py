@@ -18,6 +18,12 @@ def misread(tree: ast.Module) -> list[str]:
             found.append(f"line {node.lineno}: `{node.name}` stays unbound where the pattern's constant matches")
         elif isinstance(node, ast.FunctionDef):
             found.extend(_names_of_two_exceptions(node))
+        elif isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(each) for each in node.decorator_list):
+            found.extend(
+                f"line {statement.lineno}: a constant of a dataclass, not declared as `ClassVar`, is one of its objects alone"
+                for statement in node.body
+                if isinstance(statement, ast.Assign)
+            )
     return found
 
 

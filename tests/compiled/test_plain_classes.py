@@ -140,6 +140,8 @@ def test_every_module_of_the_core_can_be_written_out(path: Path) -> None:
     [
         ("match x:\n    case [int() | None as y]: pass", 1),
         ("match x:\n    case [int() as y]: pass", 0),
+        ("@dataclass(slots=True)\nclass A:\n    KIND = 1", 1),
+        ("@dataclass(slots=True)\nclass A:\n    KIND: ClassVar[int] = 1", 0),
         ("def f():\n    try: pass\n    except Own as e: pass\n    except ValueError as e: pass", 1),
         ("def f():\n    try: pass\n    except Own as e: pass\n    except ValueError as other: pass", 0),
         ("def f():\n    try: pass\n    except (Own, ValueError) as e: pass\n    except ValueError as e: pass", 0),

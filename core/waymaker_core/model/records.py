@@ -316,7 +316,7 @@ class AuthorityOpened:
 class StreamPinned:
     """A wish: a stream is to stay where it is, or may be moved again. A node outside of a cluster writes it, too."""
 
-    KIND = 48
+    KIND: ClassVar[int] = 48
 
     stream_id: int
     pinned: bool
@@ -326,7 +326,7 @@ class StreamPinned:
 class ReturnWished:
     """A wish: a stream is to return to the node that the ring named when it was decided, once that node has caught up."""
 
-    KIND = 49
+    KIND: ClassVar[int] = 49
 
     stream_id: int
     node_id: int
