@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from compiled.modules import CORE, is_compiled, sources
+from compiled.modules import COMPILED, CORE, is_compiled, sources
 from compiled.plain_classes import NotUnderstood, write_out
 from compiled.refusals import misread
 
@@ -45,14 +45,14 @@ def has_compiler() -> bool:
     return shutil.which(str(named).split()[0]) is not None
 
 
-def fingerprint(optimization: str = OPTIMIZATION) -> str:
+def fingerprint(optimization: str = OPTIMIZATION, packages: Sequence[str] = COMPILED) -> str:
     """Return what a build depends on, as one hash: sources, this package, versions, settings."""
     parts = hashlib.blake2b(digest_size=16)
     for path in sources():
         parts.update(str(path).encode() + b"\0" + (CORE / path).read_bytes() + b"\0")
     for path in sorted(Path(__file__).parent.glob("*.py")):
         parts.update(path.read_bytes())
-    parts.update(f"{sys.version} {version('mypy')} {optimization}".encode())
+    parts.update(f"{sys.version} {version('mypy')} {optimization} {packages}".encode())
     return parts.hexdigest()
 
 
@@ -63,22 +63,25 @@ def existing(target: Path) -> Path | None:
     return target / FOLDER if any(fingerprint(each) == said for each in OPTIMIZATIONS) else None
 
 
-def build(target: Path, optimization: str = OPTIMIZATION, jobs: int = 1) -> Path:
-    """Build into a directory and return the folder to put on the path; nothing is done where it is up to date."""
+def build(target: Path, optimization: str = OPTIMIZATION, jobs: int = 1, packages: Sequence[str] = COMPILED) -> Path:
+    """Build into a directory and return the folder to put on the path; nothing is done where it is up to date.
+
+    `packages`: those of the core that are compiled; they import no other.
+    """
     out, work = target / FOLDER, target / "work"
     stamp = target / STAMP
-    wanted = fingerprint(optimization)
+    wanted = fingerprint(optimization, packages)
     if stamp.exists() and stamp.read_text() == wanted:
         return out
     stamp.unlink(missing_ok=True)
     shutil.rmtree(out, ignore_errors=True)
-    staged = _stage(work, out)
+    staged = _stage(work, out, packages)
     _compile(work, out, staged, optimization, jobs)
     stamp.write_text(wanted)
     return out
 
 
-def _stage(work: Path, out: Path) -> list[str]:
+def _stage(work: Path, out: Path, packages: Sequence[str]) -> list[str]:
     """Copy the sources, those to be compiled written out in `work`, and return the names of these."""
     shutil.rmtree(work / "core", ignore_errors=True)
     staged: list[str] = []
@@ -86,7 +89,7 @@ def _stage(work: Path, out: Path) -> list[str]:
         for copy in (work / "core" / path, out / path):
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(CORE / path, copy)
-        if is_compiled(path):
+        if is_compiled(path, packages):
             copy = work / "core" / path
             source = copy.read_text()
             if wrong := misread(ast.parse(source)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,6 @@ def sources() -> list[Path]:
     )
 
 
-def is_compiled(path: Path) -> bool:
-    """Return True if a file below `CORE` is compiled."""
-    return path.suffix == ".py" and len(path.parts) > 2 and path.parts[1] in COMPILED
+def is_compiled(path: Path, packages: Sequence[str] = COMPILED) -> bool:
+    """Return True if a file below `CORE` is compiled where these packages are."""
+    return path.suffix == ".py" and len(path.parts) > 2 and path.parts[1] in packages

@@ -55,6 +55,23 @@ def built() -> Path:
     return found
 
 
+@pytest.mark.slow
+def test_a_part_of_the_core_is_built_and_serves_the_rest(tmp_path: Path) -> None:
+    """The build itself, on the one package that imports no other: it takes seconds, and needs a C compiler."""
+    if not has_compiler():
+        pytest.skip("no C compiler")
+    code = "import sys; from pathlib import Path; from compiled.build import build; build(Path(sys.argv[1]), '0', 2, ('model',))"
+    made = python("", "-c", code, str(tmp_path), seconds=600)
+    assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
+    path = str(tmp_path / "compiled-core")
+    code = (
+        "import waymaker_core; from waymaker_core.node import Node; print(waymaker_core.is_compiled(), Node.__module__)"
+    )
+    assert python(path, "-c", code, seconds=60).stdout.split() == ["True", "waymaker_core.node.node"]
+    ran = python(path, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/property/model", seconds=600)
+    assert ran.returncode == 0, ran.stdout[-4000:]
+
+
 def python(path: str, *arguments: str, seconds: int) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     if path:
