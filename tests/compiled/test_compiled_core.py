@@ -35,6 +35,12 @@ HOSTILE = (
     "tests/property/model",
 )
 """Tests of what reads bytes from outside."""
+REPLACING = (
+    "tests/property/storage/test_deferred_checkpoint.py::test_a_bucket_is_found_again_from_checkpoints_that_were_encoded_later",
+    "tests/property/storage/test_store_reopening.py::test_of_released_segments_the_lowest_of_the_right_size_are_kept_and_the_rest_goes",
+    "tests/property/storage/test_store_reopening.py::test_segments_of_another_size_than_is_configured_now_are_not_used_again",
+)  # fmt: skip
+"""Those among them that put a function of their own in the place of one of the core, past which compiled calls go."""
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +109,8 @@ def test_simulated_worlds_are_the_same_step_by_step(built: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", HOSTILE)
 def test_hostile_bytes_are_answered_as_by_the_pure_core(built: Path, path: str) -> None:
-    ran = python(str(built), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", path, seconds=900)
+    deselected = [f"--deselect={name}" for name in REPLACING]
+    ran = python(str(built), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *deselected, path, seconds=900)
     assert ran.returncode == 0, ran.stdout[-4000:]
 
 
