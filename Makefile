@@ -7,6 +7,7 @@
 #   make lint     the static half of it              make fmt      put the code into shape
 #   make proto    write the generated code anew      make bench    measure
 #   make campaign MINUTES=60                         simulate for as long as that
+#   make compiled    compile the core into build/compiled (some minutes, a C compiler; docs/compiled.md)
 #   make coverage    which branches of the core its tests come to (a few minutes)
 #   make clean    remove the environment and what tools left behind
 
@@ -17,14 +18,14 @@ MINUTES ?= 10
 WORKERS ?= 2
 ARGS ?=
 TESTS ?=
-SOURCES := core shell sim proto tests benchmarks
+SOURCES := core shell sim proto tests benchmarks compiled
 
 RUN_STAMP := $(VENV)/.ready-to-run
 DEV_STAMP := $(VENV)/.ready-to-develop
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test lint fmt proto campaign coverage bench clean
+.PHONY: help dev test lint fmt proto campaign compiled coverage bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -69,6 +70,10 @@ proto: $(DEV_STAMP)
 
 campaign: $(RUN_STAMP)
 	$(BIN)/waymaker sim campaign --minutes $(MINUTES) $(ARGS)
+
+compiled: $(DEV_STAMP)
+	@echo "compiling the core ..." >&2
+	@$(BIN)/python -m compiled $(ARGS)
 
 coverage: $(DEV_STAMP)
 	$(BIN)/python -m tests.coverage_report $(ARGS)

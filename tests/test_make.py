@@ -19,7 +19,9 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("target", ["dev", "test", "lint", "fmt", "proto", "campaign", "coverage", "bench", "clean"])
+@pytest.mark.parametrize(
+    "target", ["dev", "test", "lint", "fmt", "proto", "campaign", "compiled", "coverage", "bench", "clean"]
+)
 def test_a_documented_target_exists(target: str) -> None:
     answer = make(ROOT, "--dry-run", target)
     assert answer.returncode == 0, answer.stderr

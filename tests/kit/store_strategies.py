@@ -49,15 +49,15 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 
 
 def plain(value: object) -> object:
-    """Convert an object of slots to something that `==` compares: class name and fields, arrays with their item type."""
+    """Convert an object of named fields to something that `==` compares: class name and fields, arrays with their item type."""
     if isinstance(value, array):
         return (value.typecode, value.tolist())
     if isinstance(value, list):
         return [plain(each) for each in value]
-    slots = getattr(type(value), "__slots__", None)
-    if slots is None or isinstance(value, (str, bytes, int)):
+    names = getattr(type(value), "__match_args__", getattr(type(value), "__slots__", None))
+    if names is None or isinstance(value, (str, bytes, int)):
         return value
-    return (type(value).__name__, [plain(getattr(value, name)) for name in slots])
+    return (type(value).__name__, [plain(getattr(value, name)) for name in names])
 
 
 def column(typecode: str, values: st.SearchStrategy[int], max_size: int = 8) -> st.SearchStrategy[array[int]]:

@@ -64,8 +64,8 @@ def records_of(
         trial.check()
     except CodeError as error:
         raise ValueError(error.message) from error
-    except (AssertionError, LookupError, OverflowError, TypeError, LayoutError) as error:
-        raise ValueError(f"not a consumers' snapshot: {error}") from error
+    except (AssertionError, LookupError, OverflowError, TypeError, LayoutError) as nonsense:
+        raise ValueError(f"not a consumers' snapshot: {nonsense}") from nonsense
     return records
 
 

@@ -67,8 +67,6 @@ NOTHING: Final = KeyState(0, False, None)
 class KvLayer:
     """Tombstones and times to live of one bucket, by subject."""
 
-    kind = KV
-
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.settings = decode_settings(stream.config.service_settings)
@@ -82,6 +80,11 @@ class KvLayer:
         """Ends of times to live, with subject and sequence; some of them are no longer true."""
         self._purges: Waits[tuple[str, int]] = Waits(self._tombstone_since)
         """Tombstones by subject and sequence, from the oldest on; some of them are no longer there."""
+
+    @property
+    def kind(self) -> int:
+        """Return the stored number of this kind of layer."""
+        return KV
 
     # ------------------------------------------------------------ states of keys
 

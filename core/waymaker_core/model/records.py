@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
 
@@ -46,7 +46,7 @@ class PublishRecord:
     The stored bodies travel beside the record, in the frame's body.
     """
 
-    KIND = 1
+    KIND: ClassVar[int] = 1
 
     first_seq: int
     times_ms: array[int]
@@ -70,7 +70,7 @@ class PruneRecord:
     `clock_ms`: server time is taken back to it (0: unchanged), see `stream.clock`.
     """
 
-    KIND = 2
+    KIND: ClassVar[int] = 2
 
     truncate_to: int = 0
     drop_seqs: array[int] = field(default_factory=seq_array)
@@ -82,7 +82,7 @@ class PruneRecord:
 class ConsumerCreated:
     """The creation of a consumer. `start_seq` is the decided first sequence that it looks at; its floor is one less."""
 
-    KIND = 3
+    KIND: ClassVar[int] = 3
 
     consumer_id: int
     config: ConsumerConfig
@@ -94,7 +94,7 @@ class ConsumerCreated:
 class ConsumerDeleted:
     """The deletion of a consumer."""
 
-    KIND = 4
+    KIND: ClassVar[int] = 4
 
     consumer_id: int
 
@@ -105,7 +105,7 @@ class AckRecord:
     queue deletes.
     """
 
-    KIND = 5
+    KIND: ClassVar[int] = 5
 
     consumer_id: int
     term: bool
@@ -122,7 +122,7 @@ class DropRecord:
     `drop_seqs` are a work queue's originals.
     """
 
-    KIND = 6
+    KIND: ClassVar[int] = 6
 
     consumer_id: int
     seqs: array[int]
@@ -162,7 +162,7 @@ class DeliveredRecord:
     since the server crashed.
     """
 
-    KIND = 7
+    KIND: ClassVar[int] = 7
 
     consumer_id: int
     scanned_to: int
@@ -176,7 +176,7 @@ class DeliveredRecord:
 class SettingsRecord:
     """New settings of the stream. What they prune are `PruneRecord`s before it, of the same decision."""
 
-    KIND = 8
+    KIND: ClassVar[int] = 8
 
     config: StreamConfig
 
@@ -185,7 +185,7 @@ class SettingsRecord:
 class ImportEnded:
     """The end of a restore: the stream is complete, and served from now on, at least at `last_seq`."""
 
-    KIND = 9
+    KIND: ClassVar[int] = 9
 
     last_seq: int
 
@@ -197,7 +197,7 @@ class EpochRecord:
     In the catalog's log, which a consensus group keeps, the epochs are the terms of the group.
     """
 
-    KIND = 10
+    KIND: ClassVar[int] = 10
 
     epoch: int
 
@@ -210,7 +210,7 @@ class LayerRecord:
     only this layer reads, at most one of each kind.
     """
 
-    KIND = 11
+    KIND: ClassVar[int] = 11
 
     messages: PublishRecord | None
     drop_seqs: array[int] = field(default_factory=seq_array)
@@ -228,7 +228,7 @@ class StreamCreated:
     `replaces`: id of a stream of the same name that is deleted with it, or 0. Both are one record, so that none is kept alone.
     """
 
-    KIND = 32
+    KIND: ClassVar[int] = 32
 
     stream_id: int
     config: StreamConfig
@@ -242,7 +242,7 @@ class StreamCreated:
 class StreamDeleted:
     """The deletion of a stream, with its log and messages."""
 
-    KIND = 33
+    KIND: ClassVar[int] = 33
 
     stream_id: int
 
@@ -254,7 +254,7 @@ class StreamUpdated:
     Directories of before `SettingsRecord` have it for every stream, and its settings were the stream's.
     """
 
-    KIND = 34
+    KIND: ClassVar[int] = 34
 
     stream_id: int
     config: StreamConfig
@@ -267,7 +267,7 @@ class StreamOpened:
     Directories of before `ImportEnded` have it for every stream, and it was what `ImportEnded` is.
     """
 
-    KIND = 35
+    KIND: ClassVar[int] = 35
 
     stream_id: int
     last_seq: int
@@ -280,7 +280,7 @@ class StreamOpened:
 class MembersRecord:
     """The nodes that hold the catalog, from this record on: `data` as the consensus group encodes them."""
 
-    KIND = 36
+    KIND: ClassVar[int] = 36
 
     data: bytes
 
@@ -292,7 +292,7 @@ class StreamsClaimed:
     Three columns of one length; streams are in ascending order.
     """
 
-    KIND = 37
+    KIND: ClassVar[int] = 37
 
     stream_ids: list[int]
     primaries: list[int]
@@ -306,7 +306,7 @@ class AuthorityOpened:
     Two columns of one length; streams are in ascending order.
     """
 
-    KIND = 38
+    KIND: ClassVar[int] = 38
 
     stream_ids: list[int]
     epochs: list[int]
@@ -316,7 +316,7 @@ class AuthorityOpened:
 class StreamPinned:
     """A wish: a stream is to stay where it is, or may be moved again. A node outside of a cluster writes it, too."""
 
-    KIND = 48
+    KIND: ClassVar[int] = 48
 
     stream_id: int
     pinned: bool
@@ -326,7 +326,7 @@ class StreamPinned:
 class ReturnWished:
     """A wish: a stream is to return to the node that the ring named when it was decided, once that node has caught up."""
 
-    KIND = 49
+    KIND: ClassVar[int] = 49
 
     stream_id: int
     node_id: int

@@ -306,8 +306,8 @@ class Calls:
             self._handlers[type(call.request)](call, replica)
         except CodeError as error:
             self._answer_code(call, replica, error)
-        except RefusedError as error:
-            self._parking.refuse(call, error.refusal)
+        except RefusedError as refused:
+            self._parking.refuse(call, refused.refusal)
 
     def _needs_catalog(self, call: Call, replica: StreamReplica | None) -> bool:
         """Return True for a call that only the node which leads the catalog answers.

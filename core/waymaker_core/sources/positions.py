@@ -39,13 +39,16 @@ class Position(NamedTuple):
 class Positions:
     """The positions of one stream in its sources, by the place of each in the stream's settings."""
 
-    kind = SOURCES
-
     def __init__(self, sources: int) -> None:
         assert sources > 0, "a stream without sources has no positions"
         self._count = sources
         self._committed: dict[int, Position] = {}
         self._staged: LayerOverlay[int, Position] = LayerOverlay()
+
+    @property
+    def kind(self) -> int:
+        """Return the stored number of this kind of layer."""
+        return SOURCES
 
     # ------------------------------------------------------------ looking up
 

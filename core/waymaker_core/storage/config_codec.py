@@ -183,8 +183,12 @@ def stream_config(value: object) -> StreamConfig:
 def _source(value: object) -> SourceConfig:
     match value:
         case [
-            str(stream), str(subject), int(start_seq), list() | None as transform, int(backfill), int(on_drop), str(dlq),
-        ] if min(start_seq, backfill) >= 0 and bool not in map(type, value):  # fmt: skip
+            str(stream), str(subject), int(start_seq), transform, int(backfill), int(on_drop), str(dlq),
+        ] if (
+            (transform is None or isinstance(transform, list))
+            and min(start_seq, backfill) >= 0
+            and bool not in map(type, value)
+        ):  # fmt: skip
             rule = None if transform is None else _transform(transform)
             return SourceConfig(stream, subject, start_seq, 0, rule, backfill, OnDrop(on_drop), dlq)
     raise CorruptRecord("not a source")

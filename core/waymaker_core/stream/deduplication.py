@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import replace
 
 from waymaker_core.api.requests import Producer, Publish, Published
 from waymaker_core.model.limits import SEQ_MAX
@@ -83,16 +82,21 @@ def only(request: Publish, entries: list[int]) -> Publish:
             parts.append(request.body[at : at + length])
         at += length
     producer = request.producer
-    return replace(
-        request,
+    return Publish(
+        request.stream,
+        service=request.service,
         subjects=[request.subjects[entry] for entry in entries],
         sizes=[request.sizes[entry] for entry in entries],
         lengths=[request.lengths[entry] for entry in entries],
         body=b"".join(parts),
         times_ms=None if request.times_ms is None else [request.times_ms[entry] for entry in entries],
         expected=None if request.expected is None else [request.expected[entry] for entry in entries],
-        producer=producer and replace(producer, numbers=[producer.numbers[entry] for entry in entries]),
+        producer=producer and _numbered(producer, entries),
     )
+
+
+def _numbered(producer: Producer, entries: list[int]) -> Producer:
+    return Producer(producer.id, producer.epoch, [producer.numbers[entry] for entry in entries], producer.resent)
 
 
 def merge(known: Known, decided: Published, count: int) -> Published:

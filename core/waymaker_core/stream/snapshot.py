@@ -291,9 +291,12 @@ def _decode_block(value: object) -> Block:
     match value:
         case [
             int(number), int(first), int(size), int(alive), int(byte_count), int(time_min), int(time_max),
-            int(last_size), bool(ordered), bytes() | None as dead, list(files), list() | None as index,
-            list() | None as columns,
-        ]:  # fmt: skip
+            int(last_size), bool(ordered), dead, list(files), index, columns,
+        ] if (
+            (dead is None or isinstance(dead, bytes))
+            and (index is None or isinstance(index, list))
+            and (columns is None or isinstance(columns, list))
+        ):  # fmt: skip
             block = Block(number, first, None if columns is None else _decode_columns(columns))
             block.size, block.alive, block.bytes = size, alive, byte_count
             block.time_min, block.time_max, block.last_size = time_min, time_max, last_size

@@ -122,7 +122,9 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         from importlib.metadata import version
 
-        click.echo(f"waymaker {version('waymaker-streams')}")
+        from waymaker_core import is_compiled
+
+        click.echo(f"waymaker {version('waymaker-streams')}{' (compiled)' if is_compiled() else ''}")
         ctx.exit()
 
 

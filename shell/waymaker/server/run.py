@@ -33,6 +33,7 @@ from waymaker.server.node_runner import NodeRunner
 from waymaker.server.server import Listeners, Server
 from waymaker.storage.lock import DirectoryLocked
 from waymaker.storage.store import FileStore
+from waymaker_core import is_compiled
 from waymaker_core.api.effects import Halt
 from waymaker_core.cluster.member import Member, open_member
 from waymaker_core.model.disk_ops import DiskFailure
@@ -153,9 +154,9 @@ async def _serve(config: ServerConfig, on_ready: Callable[[Running], None] | Non
 
 
 def version() -> str:
-    """Return the version of this distribution."""
+    """Return the version of this distribution, with `+compiled` where its core is."""
     try:
-        return distribution_version("waymaker-streams")
+        return distribution_version("waymaker-streams") + ("+compiled" if is_compiled() else "")
     except PackageNotFoundError:
         return "unknown"
 

@@ -425,6 +425,6 @@ def _delivered(taken: DeliveredMessage) -> tuple[int, int, int, bytes]:
 
 def describe(request: Request) -> str:
     """Describe a request for people."""
-    fields = {name: getattr(request, name) for name in type(request).__slots__}
+    fields = {name: getattr(request, name) for name in type(request).__match_args__}
     fields.pop("body", None)
     return f"{type(request).__name__} {fields}"

@@ -198,7 +198,7 @@ def describe_op(op: DiskOp) -> str:
         return f"Write {op.path} {op.offset} {len(data)} {crc32(data):08x}"
     if isinstance(op, CopyChunks):
         return f"CopyChunks {op.path} {op.offset} {op.sources}"
-    fields = " ".join(str(getattr(op, name)) for name in type(op).__slots__)
+    fields = " ".join(str(getattr(op, name)) for name in type(op).__match_args__)
     return f"{type(op).__name__} {fields}"
 
 

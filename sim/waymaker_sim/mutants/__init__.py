@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from waymaker_core import is_compiled
 from waymaker_sim.mutants.answers import ANSWERS
 from waymaker_sim.mutants.archives import ARCHIVES
 from waymaker_sim.mutants.catalog import CATALOG
@@ -59,5 +60,7 @@ def planted(name: str) -> Iterator[None]:
     if not name:
         yield
         return
+    if is_compiled():
+        raise RuntimeError("a mutant needs the pure core: calls between compiled functions go past what is replaced")
     with MUTANTS[name].planted():
         yield

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType
 
+from waymaker_core import is_compiled
+
 Change = Callable[[ast.Module], None]
 MARKER = "__reached__"
 
@@ -63,4 +65,5 @@ def plant(changes: dict[str, Change], reached: Callable[[int], None] = lambda nu
     marker passed."""
     already = sorted(changes.keys() & sys.modules.keys())
     assert not already, f"imported before they could be changed: {already}"
+    assert not is_compiled(), "a module of a compiled core cannot be changed"
     sys.meta_path.insert(0, _Finder(changes, reached))

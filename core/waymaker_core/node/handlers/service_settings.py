@@ -31,8 +31,8 @@ def check_service(config: StreamConfig, state: NodeState) -> None:
         parameters = parameters_of(config.service_settings)
         check_item(config.service_settings, parameters.kind, sourced=bool(config.sources))
         more = parameters.memory_bytes()
-    except BadParameters as problem:
-        raise CodeError(INVALID_CONFIG, str(problem)) from problem
+    except BadParameters as bad_parameters:
+        raise CodeError(INVALID_CONFIG, str(bad_parameters)) from bad_parameters
     layers = [replica.layers.by_kind.get(SKETCHES) for replica in state.replicas.values()]
     held = sum(layer.parameters.memory_bytes() for layer in layers if isinstance(layer, SketchLayer))
     if held + more > state.limits.sketch_bytes_max:

@@ -212,8 +212,8 @@ class Streams:
             raise invalid(f"the archive's consumers cannot be restored: {error}") from error
         try:
             records += replica.layers.import_records(head.layers)
-        except NONSENSE as error:
-            raise invalid(f"the archive's layers cannot be restored: {error}") from error
+        except NONSENSE as nonsense:
+            raise invalid(f"the archive's layers cannot be restored: {nonsense}") from nonsense
         bound = 2 * record_frame_bytes_max(StreamOpened(0, 0)) + sum(map(record_frame_bytes_max, records))
         self._require_room(replica, bound)
         ended = admission.decide_import_end(replica.stream, head.last_seq)

@@ -76,8 +76,8 @@ class ChainReader:
             check_checkpoint_header(self._key, file.number, data)
         except CorruptRecord as problem:
             raise CorruptStore(path, 0, str(problem)) from problem
-        except UnknownVersion as problem:
-            raise UnknownStoreVersion(path, 0, str(problem)) from problem
+        except UnknownVersion as unknown:
+            raise UnknownStoreVersion(path, 0, str(unknown)) from unknown
         crc = extend(0, data)
         offset, count, damaged, finished = CHECKPOINT_HEADER_BYTES, 0, False, False
         window, start = b"", offset

@@ -210,8 +210,8 @@ def read_manifest(folders: dict[str, dict[str, int]]) -> Generator[DiskOp, OpRes
             return decode_manifest(data)
         except CorruptRecord as problem:
             raise CorruptStore(MANIFEST, 0, str(problem)) from problem
-        except UnknownVersion as problem:
-            raise UnknownStoreVersion(MANIFEST, 0, str(problem)) from problem
+        except UnknownVersion as unknown:
+            raise UnknownStoreVersion(MANIFEST, 0, str(unknown)) from unknown
     for folder in FOLDERS:
         for name in folders[folder]:
             raise NotAStore(MANIFEST, 0, f"there is no manifest, but there is {folder}/{name}: the manifest was lost")

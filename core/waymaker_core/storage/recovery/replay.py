@@ -213,8 +213,8 @@ class Replay:
             self._target.snapshot(stream_id, position, meta)
         except UnknownVersion as problem:
             raise UnknownStoreVersion(path, offset, str(problem)) from problem
-        except NONSENSE as problem:
-            self.blame(stream_id, path, offset, f"its snapshot: {problem}")
+        except NONSENSE as nonsense:
+            self.blame(stream_id, path, offset, f"its snapshot: {nonsense}")
 
     # ------------------------------------------------------------ the log
 
@@ -246,8 +246,8 @@ class Replay:
                 raise CorruptRecord("the record does not fit its messages")
         except UnknownVersion as problem:
             raise UnknownStoreVersion(path, offset, str(problem)) from problem
-        except CorruptRecord as problem:
-            self._damaged_log(stream_id, log, path, offset, str(problem))
+        except CorruptRecord as corrupt:
+            self._damaged_log(stream_id, log, path, offset, str(corrupt))
             self._pass_over(header.kind, stream_id)
             return
         log.last = position
@@ -319,8 +319,8 @@ class Replay:
             rows = decode_fact(header.kind, header.version, meta)
         except UnknownVersion as problem:
             raise UnknownStoreVersion(path, offset, str(problem)) from problem
-        except CorruptRecord as problem:
-            self._damaged_fact(path, offset, header, str(problem))
+        except CorruptRecord as corrupt:
+            self._damaged_fact(path, offset, header, str(corrupt))
             return
         if header.kind == CUT:
             self._cut(path, offset, header.stream_id, header.position)
@@ -383,12 +383,12 @@ class Replay:
             self._target.adopt_snapshot(stream_id, position, found.meta, found.path)
         except UnknownVersion as problem:
             raise UnknownStoreVersion(path, offset, str(problem)) from problem
-        except CorruptStore as problem:
+        except CorruptStore as corrupt:
             # A later adoption, which may follow, has let go of its file.
-            self._lacks(header, problem.path, problem.offset, problem.detail)
+            self._lacks(header, corrupt.path, corrupt.offset, corrupt.detail)
             return
-        except NONSENSE as problem:
-            self._damaged_adoption(path, offset, header, str(problem))
+        except NONSENSE as nonsense:
+            self._damaged_adoption(path, offset, header, str(nonsense))
             return
         if self._places is not None:
             self._places.forget_log(stream_id)
@@ -432,10 +432,10 @@ class Replay:
                 self._target.record(stream_id, entry.position, entry.record, entry.chunk)
             except UnknownVersion as problem:
                 raise UnknownStoreVersion(entry.path, entry.offset, str(problem)) from problem
-            except NONSENSE as problem:
-                detail = str(problem)
-                if not isinstance(problem, CorruptRecord):
-                    detail = f"a record that its state cannot take: {problem}"
+            except NONSENSE as nonsense:
+                detail = str(nonsense)
+                if not isinstance(nonsense, CorruptRecord):
+                    detail = f"a record that its state cannot take: {nonsense}"
                 self._damaged_log(stream_id, log, entry.path, entry.offset, detail)
                 self._pass_over(entry.kind, stream_id)
                 return

@@ -126,7 +126,7 @@ def verify(target: VerifyTarget, limits: Limits) -> Generator[DiskOp, OpResult, 
 
     Raises `StoreRefused` where there is no readable manifest to begin with, `DiskFailure` where the disk itself fails.
     """
-    del limits  # the formats carry their own sizes; kept so that callers need not care
+    _ = limits  # the formats carry their own sizes; kept so that callers need not care
     report = Report()
     folders = yield from list_store()
     manifest = yield from read_manifest(folders)
