@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from waymaker_core.api.authority_requests import ClearStreamAuthority, ClusterStats, SetStreamPinned
-from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
+from waymaker_core.api.cluster_requests import ClaimStreams, OpenAuthorities
 from waymaker_core.api.effects import (
     ConfChanged,
     Confirm,
@@ -30,9 +30,8 @@ from waymaker_core.api.effects import (
 )
 from waymaker_core.api.inputs import Call, Cancel, Drain, KeepDoubts
 from waymaker_core.api.inputs import Input as NodeInput
-from waymaker_core.catalog.authority import Claim as CatalogClaim
-from waymaker_core.catalog.placement import hashed_order
 from waymaker_core.cluster.catalog_group import CatalogGroup, GroupView
+from waymaker_core.cluster.claims import Claims
 from waymaker_core.cluster.doubt import Doubts
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
 from waymaker_core.cluster.founding import Condition, Founding, directory_number
@@ -45,18 +44,15 @@ from waymaker_core.cluster.peer_messages import (
     NUMBER_END,
     Announcement,
     Beat,
-    ClaimWanted,
     EndAsked,
     EndKnown,
     MoveReady,
     MoveWanted,
     OfGroup,
     OfReplica,
-    OpenWanted,
     PeerMessage,
     Piece,
     PieceAsked,
-    PlaceWanted,
     SnapshotAdopted,
     SnapshotOffered,
     Wish,
@@ -119,18 +115,13 @@ class Member:
         self._moves = Moves(node, self._replicas, settings)
         self._sweep = Sweep(node, self._liveness, settings)
         self._stalls = Stalls(node, self._replicas, settings)
+        self._claims = Claims(node, self._group, self._replicas, self._liveness, self._sweep, settings, ms)
         self._leaving = Leaving(node, self._replicas, self._moves, self._liveness, settings)
         self._figures = NodeFigures(node, self._liveness)
         self._sums, self._sums_at = Sums(), ms
         self._beat_at = ms
-        self._claim_at = ms
-        self._settled_members = -1
-        """The position of the members whose directories all newest claims name; -1 where that was not looked at."""
         self._effects: list[MemberEffect] = []
         self._left_over: list[NodeInput] = []
-        self._claims: dict[int, ClaimStream] = {}
-        """Claims that this member, as the leader of the catalog, is about to ask its node for, by stream."""
-        self._openings: dict[int, OpenAuthority] = {}
         self._own_inputs: list[NodeInput] = []
         self._held_drain: Drain | None = None
         """The stop that was asked for, while there is something to give away."""
@@ -171,7 +162,7 @@ class Member:
         self._tend_members(ms, bool(left_over))
         self._settle_doubts(ms)
         self._replicas.step_due(ms)
-        self._claim_for_the_silent(ms)
+        self._claims.claim_for_the_silent(ms)
         self._move(ms)
         # What group and replicas ask for stands before anything that the node decides in this step: a replica that has obeyed
         # a newer claim takes the log to end where it ended then, and could be verified with records that it knows nothing of.
@@ -196,7 +187,7 @@ class Member:
         if self._group.is_led_here and not self.is_leaving:
             own_moves = min(own_moves, self._sweep.next_deadline())
         group_at = min(self._group.next_deadline(), self._replicas.next_deadline())
-        own = min(group_at, self._beat_at, self._claim_at, own_moves) * MS
+        own = min(group_at, self._beat_at, self._claims.next_deadline(), own_moves) * MS
         asks_at = self._doubts.next_deadline()
         own = own if asks_at is None else min(own, asks_at * MS)
         node = self.node.next_deadline()
@@ -283,7 +274,7 @@ class Member:
             elif isinstance(message, Wish):
                 if isinstance(message, MoveReady):
                     self._moves.note_answer(item.sender, message)
-                self._grant(now, message, item.sender)
+                self._claims.grant(now, message, item.sender)
             elif isinstance(message, OfGroup):
                 messages.append(message)
 
@@ -391,7 +382,7 @@ class Member:
             wishes, replicas.wishes = replicas.wishes, []
             ready, self._moves.wishes = self._moves.wishes, []
             for wish in (*wishes, *ready):
-                self._grant(now, wish, self.node.config.node_id)
+                self._claims.grant(now, wish, self.node.config.node_id)
         inputs: list[NodeInput] = [*replicas.snapshots.node_inputs]
         replicas.snapshots.node_inputs = []
         inputs = group.take_node_inputs() + replicas.node_inputs + inputs + self._moves.node_inputs + self._own_inputs
@@ -399,12 +390,13 @@ class Member:
         if self._held_drain is not None and self._leaving.stage is Stage.LEFT:
             inputs.append(self._held_drain)
             self._held_drain = None
-        if self._claims:
-            inputs.append(self._own_call(ClaimStreams(list(self._claims.values()))))
-            self._claims = {}
-        if self._openings:
-            inputs.append(self._own_call(OpenAuthorities(list(self._openings.values()))))
-            self._openings = {}
+        claims = self._claims
+        if claims.claims:
+            inputs.append(self._own_call(ClaimStreams(list(claims.claims.values()))))
+            claims.claims = {}
+        if claims.openings:
+            inputs.append(self._own_call(OpenAuthorities(list(claims.openings.values()))))
+            claims.openings = {}
         released, self._moves.released = self._moves.released, []
         for call in released:
             self._route(call, inputs)
@@ -498,87 +490,6 @@ class Member:
             self._effects += [ToPeer(node, Lane.LIVE, frame) for frame in frames_of(messages)]
         self._effects += replicas.logs
         replicas.logs = []
-
-    # ------------------------------------------------------------------ claims
-
-    def _grant(self, now: int, wish: Wish, sender: int) -> None:
-        """Do what a primary wishes, as the leader of the catalog."""
-        conf = self.node.conf(wish.stream_id)
-        if not self._group.is_led_here or conf is None or conf.newest.epoch != wish.epoch:
-            return
-        if isinstance(wish, OpenWanted):
-            if conf.opened.epoch != wish.epoch:
-                self._openings[wish.stream_id] = OpenAuthority(wish.stream_id, wish.epoch)
-        elif isinstance(wish, ClaimWanted):
-            self._claim(now, wish.stream_id, wish.primary)
-        elif isinstance(wish, MoveReady):
-            newest, is_well = conf.newest, self._liveness.is_well
-            wanted = self._sweep.wants(*wish) or not is_well(now, sender)
-            if wanted and sender == newest.primary and wish.to in newest.replicas and is_well(now, wish.to):
-                self._claims[wish.stream_id] = ClaimStream(wish.stream_id, wish.to, newest.replicas, newest.epoch)
-        else:
-            self._place(now, wish, conf.newest.primary)
-
-    def _place(self, now: int, wish: PlaceWanted, primary: int) -> None:
-        """Claim a stream for its primary on as many nodes as there should be, at once."""
-        config = self.node.config
-        members = self._group.members.voters + self._group.members.learners
-        order = hashed_order(str(wish.stream_id), members)
-        others = [each for each in order if each != primary and self._liveness.is_alive(now, each)]
-        nodes = [primary, *others[: config.replication_factor - 1]]
-        if len(nodes) < min(config.replication_factor, len(members)):
-            return
-        self._claims[wish.stream_id] = ClaimStream(wish.stream_id, primary, nodes, wish.epoch)
-
-    def _claim(self, now: int, stream_id: int, preferred: int = 0) -> None:
-        """Claim a stream anew for the first of its replicas that is alive; a certain one, then its primary, by preference.
-
-        Those that lost their directories since the last claim come last: they have nothing of the stream.
-        """
-        conf = self.node.conf(stream_id)
-        assert conf is not None
-        newest = conf.newest
-        first = preferred if preferred in newest.replicas else newest.primary
-        at = newest.replicas.index(first)
-        lost, liveness = self._replaced_in(newest), self._liveness
-        order = (*newest.replicas[at:], *newest.replicas[:at])
-        alive = [node for node in order if liveness.is_alive(now, node)]
-        for node in sorted(alive, key=lambda each: (each in lost, not liveness.is_well(now, each))):
-            self._claims[stream_id] = ClaimStream(stream_id, node, newest.replicas, newest.epoch)
-            return
-
-    def _claim_for_the_silent(self, now: int) -> None:
-        """Claim the streams of silent primaries for others, once a while, as the leader of the catalog."""
-        if now < self._claim_at:
-            return
-        self._claim_at = now + self._settings.wish_ms
-        if not self._group.is_led_here:
-            return
-        liveness = self._liveness
-        silent = {node for node in self._others if not liveness.is_alive(now, node)}
-        stalled = {node for node in (*self._others, self.node.config.node_id) if liveness.is_stalled(node)}
-        # Whether a directory has changed is looked at for all streams once, and again until none names an old one.
-        members = self.node.catalog_members()
-        version = 0 if members is None else members.position
-        moved = version != self._settled_members
-        if not silent and not stalled and not moved:
-            return
-        if moved and not any(self._replaced_in(conf.newest) for conf in self.node.confs()):
-            self._settled_members = version
-        for stream_id, _ in list(self._replicas.items()):
-            conf = self.node.conf(stream_id)
-            if conf is None:
-                continue
-            newest = conf.newest
-            is_replaceable = newest.primary in stalled and any(liveness.is_well(now, node) for node in newest.replicas)
-            if newest.primary in silent or is_replaceable or (moved and self._replaced_in(newest)):
-                self._claim(now, stream_id)
-
-    def _replaced_in(self, claim: CatalogClaim) -> list[int]:
-        """Return the replicas of a claim whose directory is another one by now: they count only in a new claim."""
-        named = zip(claim.replicas, claim.directories or (0,) * len(claim.replicas), strict=True)
-        directory_of = self.node.directory_of
-        return [node for node, directory in named if directory_of(node) not in (0, directory)]
 
     # ------------------------------------------------------------------ planned moves
 
