@@ -437,7 +437,10 @@ class GroupCommit:
         stats = self._state.stats
         if self._state.recent is not None:
             self._state.recent.void_above(log.stream_id, position)
-        for item in log.cut(position):
+        durable = log.durable
+        for item in reversed(log.cut(position)):
+            if item.ask is not None and item.position > durable:
+                self.answer_when_durable(item.ask)  # it was kept, until the frame behind it
             stats.inflight_bytes -= item.body_bytes
             stats.pending_records -= 1
             if item not in self._in_flight:

@@ -280,6 +280,26 @@ def test_a_cut_takes_back_what_is_pending_and_what_is_in_flight() -> None:
     assert payloads(server) == [b"0", b"1", b"2"]
 
 
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_records_that_a_cut_takes_back_before_they_are_durable_are_answered_before_it(in_one_step: bool) -> None:
+    _, sent = busy_leader()
+    server, stream_id = follower()
+    inputs = [Append(11, stream_id, 1, sent[:2]), Append(12, stream_id, 3, sent[2:4]), Cut(13, stream_id, 1)]
+    with Play(server) as play:
+        if in_one_step:
+            play.step(*inputs)
+        else:
+            for each in inputs:
+                play.step(each)
+        while play.jobs:
+            play.done(min(play.jobs))
+        answers = [line for line in play.lines if line.startswith(("Kept", "Declined"))]
+        play.lines.clear()
+    assert answers == ["Kept 11", "Kept 12", "Kept 13"]
+    assert server.node.log_end(stream_id) == 1
+    server.node.check()
+
+
 def test_an_answer_that_waits_for_another_log_first_does_not_outlive_the_step_down() -> None:
     server = Server(replicated=True)
     server.create("e", ephemeral=True)

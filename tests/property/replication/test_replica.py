@@ -400,11 +400,7 @@ def test_only_what_contradicts_an_open_epoch_is_cut_for_a_snapshot() -> None:
         one = Driven(log, Known(promised=6, since=1, log_epoch=log_epoch, commit=2))
         found = [each for each in one.step(Superseded(6, position)) if isinstance(each, Cut)]
         assert [each.position for each in found] == ([2] if cut else []), (log_epoch, position)
-<<<<<<< HEAD
-    assert not Driven(known=Known(promised=7)).step(Superseded(6, 4)), "an older epoch is not obeyed"
-=======
     assert not Driven(log, Known(promised=7)).step(Superseded(6, 4)), "an older epoch is not obeyed"
->>>>>>> snapshots
 
 
 def test_a_replica_goes_on_behind_a_snapshot_that_it_adopted() -> None:
