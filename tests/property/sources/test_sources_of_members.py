@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.kit.member_kit import Cluster, Member
 from tests.kit.node_kit import publish
 from waymaker_core.model.types import ANYONE
-from waymaker_core.node.feed import FeedAnswer, FeedBatch, FeedHead, FeedRequest, Incarnation
+from waymaker_core.node.feed import FeedAnswer, FeedBatch, FeedHead, FeedRequest
+from waymaker_core.sources.positions import Incarnation
 
 
 def pulled(member: Member, incarnation: Incarnation | None, from_seq: int = 0) -> FeedAnswer:
