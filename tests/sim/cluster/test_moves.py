@@ -155,7 +155,7 @@ def test_the_streams_of_a_stalled_disk_are_led_elsewhere_and_come_back() -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "seed"), [("drain_first", 2), ("hand_deliveries_over", 2), ("return_when_settled", 2), ("keep_pinned", 4)]
+    ("name", "seed"), [("drain_first", 4), ("hand_deliveries_over", 2), ("return_when_settled", 2), ("keep_pinned", 4)]
 )
 def test_a_world_notices_each_rule_that_is_left_out(name: str, seed: int) -> None:
     (check,) = MOVE_RULES[name].caught_by
