@@ -139,7 +139,7 @@ class StreamLog:
     def begin_behind(self, position: int) -> None:
         """Begin anew behind a snapshot that was adopted: all before it is applied."""
         assert not self.entries and position > self.end, "what is here is older, and applied or void"
-        self.end = self.durable = self.majority = self.committed = self.applied = position
+        self.end = self.sendable = self.durable = self.majority = self.committed = self.applied = position
 
     def commit(self, position: int) -> None:
         """Note that records up to a position are committed, as far as they are durable here."""

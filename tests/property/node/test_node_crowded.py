@@ -21,7 +21,6 @@ BOUND = 4
 ADDERS = ("add_record", "add_to_catalog", "add_sent", "add_decided", "log_deliveries")
 QUESTIONS = ("has_room_for", "require_room", "require_room_in_log", "admit", "_admit", "is_crowded")
 UNASKED = {
-    "leadership.py": "the first record of an epoch stands behind a log that is applied to its end",
     "maintenance/drain.py": "the last deliveries are logged once a run: what is not logged is forgotten",
 }
 """Modules that add records and do not ask for room, with the reason."""

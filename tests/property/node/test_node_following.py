@@ -284,7 +284,11 @@ def test_a_cut_takes_back_what_is_pending_and_what_is_in_flight() -> None:
 def test_records_that_a_cut_takes_back_before_they_are_durable_are_answered_before_it(in_one_step: bool) -> None:
     _, sent = busy_leader()
     server, stream_id = follower()
-    inputs = [Append(11, stream_id, 1, sent[:2]), Append(12, stream_id, 3, sent[2:4]), Cut(13, stream_id, 1)]
+    inputs: list[Append | Cut] = [
+        Append(11, stream_id, 1, sent[:2]),
+        Append(12, stream_id, 3, sent[2:4]),
+        Cut(13, stream_id, 1),
+    ]
     with Play(server) as play:
         if in_one_step:
             play.step(*inputs)
