@@ -145,15 +145,20 @@ def advance(state: ReplicaState, leading: Leading) -> None:
 
 
 def reached_by_majority(state: ReplicaState, leading: Leading) -> int:
-    """Return the position up to which a majority of the epoch's set has the log, this node's disk among them.
-
-    So what is committed can be applied here, and an answer from the applied state has all that was ever answered.
-    """
+    """Return the position up to which a majority of the epoch's set has the log, this node's disk among them."""
     ends = [follower.match for follower in leading.followers.values()]
     if any(seat.node == state.seat.node for seat in leading.claim.replicas):
         ends.append(leading.durable)
     ends.sort(reverse=True)
-    return min(ends[leading.claim.majority - 1], leading.durable) if len(ends) >= leading.claim.majority else -1
+    return kept_here(leading, ends[leading.claim.majority - 1]) if len(ends) >= leading.claim.majority else -1
+
+
+def kept_here(leading: Leading, position: int) -> int:
+    """Return how far this node's own disk has what the others have (rule `own_disk`).
+
+    Others may have a record first. It is committed when it can be applied here, so that an answer lacks nothing committed.
+    """
+    return min(position, leading.durable)
 
 
 def may_propose(leading: Leading, reached: int) -> bool:

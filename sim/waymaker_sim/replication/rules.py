@@ -123,6 +123,7 @@ RULES: Final[dict[str, Mutant]] = {
     "ack_durable": _rule(ReplicaState, "send_when_durable", _at_once(Acked)),
     "ack_own_epoch": _rule(leading, "is_of_epoch", giving(True)),
     "majority_of_set": _rule(leading, "reached_by_majority", _one_less),
+    "own_disk": _rule(leading, "kept_here", lambda _: lambda own, position: position),
     "apply_verified": _rule(following, "verified_end", lambda _: lambda state, epoch, end: state.log.end),
     "count_identity": _rule(claiming, "counts", _by_node),
     "acknowledge_identity": _rule(leading, "is_member", _of_any_directory),

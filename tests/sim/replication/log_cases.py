@@ -227,3 +227,21 @@ def question_to_the_old_primary() -> ReplicaGroup:
     assert len(group.log.committed) == 2
     group.ask(1)
     return group
+
+
+def own_disk() -> ReplicaGroup:
+    """Others have a record that the primary's own disk has not, and the primary is asked."""
+    group = ReplicaGroup().begin()
+    group.decide_unsynced(1)
+    assert group.hear(2, Append, 1)
+    group.sync(2)
+    assert group.hear(1, Acked, 2)
+    assert group.hear(3, Append, 1)
+    group.sync(3)
+    assert group.hear(1, Acked, 3)
+    group.ask(1)
+    for node in (2, 3):
+        assert group.hear(node, Append, 1)
+        assert group.hear(1, Heard, node) or group.hear(1, Acked, node)
+    assert group.answered
+    return group

@@ -47,6 +47,7 @@ CASES: Final[dict[str, tuple[Callable[[], ReplicaGroup], str]]] = {
     "not_longest": (claim_cases.not_longest, ANOTHER),
     "obey_promise": (claim_cases.obey_promise, LACKS),
     "opened_verified": (claim_cases.opened_verified, LACKS),
+    "own_disk": (log_cases.own_disk, ANSWERED),
     "promise_durable": (claim_cases.promise_durable, LACKS),
     "rise_at_start": (log_cases.rise_at_start, LACKS),
     "rise_when_durable": (log_cases.rise_when_durable, LACKS),
