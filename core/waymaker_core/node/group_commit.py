@@ -559,7 +559,7 @@ def record_frame_bytes_max(record: Record) -> int:
             text = 256 + 4 * len(config.name) + sum(8 + 4 * len(one) for one in config.subjects_filter)
             text += sum(map(_source_bytes_max, config.sources))
         case StreamsClaimed():
-            columns = len(record.stream_ids) + sum(map(len, {tuple(nodes) for nodes in record.replicas}))
+            columns = len(record.stream_ids) + sum(map(len, dict.fromkeys(map(tuple, record.replicas))))
         case AuthorityOpened():
             columns = len(record.stream_ids)
         case MembersRecord():
