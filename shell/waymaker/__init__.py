@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from waymaker.client.errors import InvalidArgumentError as InvalidArgumentError
     from waymaker.client.errors import InvalidConfigError as InvalidConfigError
     from waymaker.client.errors import InvalidKeyError as InvalidKeyError
+    from waymaker.client.errors import NoLeaderError as NoLeaderError
     from waymaker.client.errors import NoSuchBucketError as NoSuchBucketError
     from waymaker.client.errors import NoSuchConsumerError as NoSuchConsumerError
     from waymaker.client.errors import NoSuchObjectError as NoSuchObjectError
@@ -128,7 +129,8 @@ _NAMES = {
         "InvalidConfigError", "InvalidKeyError", "NoSuchBucketError", "NoSuchConsumerError", "NoSuchObjectError",
         "NoSuchStreamError",
         "NotFoundError", "NotFoundStatusError", "OutcomeUnknownError", "OutOfRangeError", "OversizeError",
-        "PermissionDeniedError", "ProducerFencedError", "ResourceExhaustedError", "ResultCodeError", "ShaMismatchError",
+        "NoLeaderError", "PermissionDeniedError", "ProducerFencedError", "ResourceExhaustedError", "ResultCodeError",
+        "ShaMismatchError",
         "StatusError",
         "SubjectRejectedError", "TransferCorruptedError", "UnauthenticatedError", "UnavailableError", "UnimplementedError",
         "UnknownStatusError", "UsageError", "WaymakerError", "WrongRevisionError", "WrongTypeError",

@@ -155,6 +155,12 @@ class ProducerFencedError(ResultCodeError):
     code = "producer_fenced"
 
 
+class NoLeaderError(ResultCodeError):
+    """No member leads the catalog at the moment, or none that is known; nothing happened. Try again later."""
+
+    code = "no_leader"
+
+
 class TransferCorruptedError(ResultCodeError):
     """An archive is damaged or cut short."""
 
@@ -315,7 +321,7 @@ RESULT_CODES: dict[str, type[ResultCodeError]] = {
         NoSuchStreamError, NoSuchConsumerError, NoSuchBucketError, NoSuchObjectError, IncompleteError,
         ShaMismatchError, AlreadyExistsError, InvalidConfigError,
         ImmutableFieldError, InvalidKeyError, SubjectRejectedError, OversizeError, WrongRevisionError,
-        OutcomeUnknownError, ProducerFencedError, TransferCorruptedError, InternalResultError,
+        OutcomeUnknownError, ProducerFencedError, NoLeaderError, TransferCorruptedError, InternalResultError,
     )
 }  # fmt: skip
 

@@ -13,8 +13,11 @@ CATALOG: Final = "\0catalog"
 """The topic of calls that the leader of the catalog answers."""
 _NAMED: Final = ("Stream", "Bucket", "HashStore", "SetStore", "Queue", "Sketch")
 _OF_CATALOG: Final = frozenset(
-    ("ListStreams", "GetStreamSources", *(f"{verb}{kind}" for verb in ("Create", "Delete") for kind in _NAMED))
-)
+    (
+        "ListStreams", "GetStreamSources", "SetStreamPinned", "ClearStreamAuthority", "ListStreamAuthorityOverrides",
+        "GetClusterStreamStats", *(f"{verb}{kind}" for verb in ("Create", "Delete") for kind in _NAMED),
+    )
+)  # fmt: skip
 _PREFIXES: Final = {
     **dict.fromkeys(("DeleteObject", "GetObjectInfo", "ListObjects", "ListObjectRevisions"), "obj:"),
     **dict.fromkeys(("Put", "Create", "Update", "Delete", "Touch", "Get", "Keys", "History"), "kv:"),
