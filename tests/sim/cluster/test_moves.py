@@ -132,9 +132,9 @@ def test_a_stream_is_drained_only_for_a_home_that_has_nearly_all() -> None:
 
 def test_a_home_that_never_has_all_is_not_claimed_for() -> None:
     """The drain ends at its deadline, and the old primary serves on."""
-    assert ReturningHome(1, settings()).gap_ms_with_death() < MemberSettings().drain_ms + 50
+    assert ReturningHome(4, settings()).gap_ms_with_death() < MemberSettings().drain_ms + 50
     with MOVE_RULES["move_whole_log"].planted():
-        assert ReturningHome(1, settings()).gap_ms_with_death() > MemberSettings().suspect_ms - MemberSettings().beat_ms
+        assert ReturningHome(4, settings()).gap_ms_with_death() > MemberSettings().suspect_ms - MemberSettings().beat_ms
 
 
 def test_the_streams_of_a_stalled_disk_are_led_elsewhere_and_come_back() -> None:
