@@ -19,7 +19,7 @@ from waymaker_sim.cli.command import sim
 from waymaker_sim.cli.reporting import EXIT_CODES
 from waymaker_sim.kernel.checks import CHECKS
 from waymaker_sim.kernel.tape import Tape
-from waymaker_sim.search.cases import FORMAT, VERSION, Case, CaseRefused, code_digest, from_text, made, to_text
+from waymaker_sim.search.cases import FORMAT, OF_CLUSTERS, Case, CaseRefused, code_digest, from_text, made, to_text
 from waymaker_sim.search.shrink import flat, nested
 from waymaker_sim.world.run import run_tape
 
@@ -81,7 +81,9 @@ def test_zeros_in_a_row_are_counted() -> None:
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda c: c.update(version=VERSION + 1), "version 2 of the format is not known"),
+        (lambda c: c.update(version=OF_CLUSTERS + 1), "version 3 of the format is not known"),
+        (lambda c: c.update(nodes="many"), "no number of nodes"),
+        (lambda c: c.update(nodes="3..99"), "1 to 7 nodes"),
         (lambda c: c.update(format="another"), f"format is not {FORMAT!r}"),
         (lambda c: c.update(check="none such"), "no check 'none such'"),
         (lambda c: c.update(mutant="none such"), "no mutant 'none such'"),

@@ -5,7 +5,7 @@ The driver of a node that replicates its logs reads here, between steps. All is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from waymaker_core.api.inputs import SentRecord
 from waymaker_core.catalog.authority import Conf
@@ -54,6 +54,11 @@ class MemberView:
         """Return the position up to which this node has a log durably; 0 where there is none."""
         log = self._state.find_log(stream_id)
         return 0 if log is None else log.durable
+
+    def is_adopting(self, stream_id: int) -> bool:
+        """Return True while a snapshot takes the place of a log, until that is durable: records above it are void by then."""
+        log = self._state.find_log(stream_id)
+        return log is not None and log.abandoned
 
     def has_stream(self, stream_id: int) -> bool:
         """Return True if the catalog, as applied, has a stream."""
@@ -159,6 +164,12 @@ class MemberView:
         """Return the position of the last record that is applied; 0 where there is none."""
         log = self._state.find_log(stream_id)
         return 0 if log is None else log.applied
+
+    def applied_ends(self) -> Iterator[tuple[int, int]]:
+        """Yield each log with the position of the last record that is applied, the catalog's first."""
+        yield CATALOG, self._state.catalog_log.applied
+        for stream_id, replica in self._state.replicas.items():
+            yield stream_id, replica.log.applied
 
     def overridden(self) -> Iterable[tuple[StreamId, Override]]:
         """Return every stream that is claimed for another node than the ring names."""

@@ -140,6 +140,16 @@ class Replica:
         return claim.has_seat(self._state.seat)
 
     @property
+    def is_silent(self) -> bool:
+        """Return True while it cannot say what it promised, or what its log is."""
+        return self._state.is_silent
+
+    @property
+    def log(self) -> LogView:
+        """Return the log as this replica sees it, to be read between steps."""
+        return self._state.log
+
+    @property
     def committed(self) -> int:
         """Return the position up to which this replica knows its log to be committed."""
         return self._state.commit

@@ -99,10 +99,10 @@ class CopiesAudit:
                 violated("copied all", f"{log.name} passed {name} seq {message.seq} ({subject}) and has no copy of it")
 
     def _status(self, name: str, index: int) -> tuple[str, int] | None:
-        process = self.view.process
-        if process.node is None:
+        node = self.view.access.node_for(name)
+        if node is None:
             return None
-        for place, each in enumerate(each for each in process.node.source_figures() if each.stream == name):
+        for place, each in enumerate(each for each in node.source_figures() if each.stream == name):
             if place == index:
                 return each.last_error, each.last_sourced_seq
         return None

@@ -140,12 +140,17 @@ class _Search:
                 break
             for index in idle:
                 done |= 1 << index
+        # Values are numbers that a stream or a bucket gives in ascending order, so the lowest write is likely to be next.
+        ready.sort(key=self._likely)
         choices = [(index, after) for index in reversed(ready) for after in self._after(index, value)]
         turns = done.bit_count()
         if turns > self.furthest:
             self.furthest = turns
             self.stuck = tuple(self.operations[index] for index in ready if index < self.answered)
         return _Place(done, value, low, choices)
+
+    def _likely(self, index: int) -> int:
+        return self.operations[index].value if self.changing[index] else NEVER
 
     def _ready(self, done: int, low: int) -> list[int]:
         """Return the operations that may be next: called before any other unplaced one was answered. Unanswered ones

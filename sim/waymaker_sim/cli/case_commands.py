@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
+from waymaker_sim.cli.command import Nodes
 from waymaker_sim.cli.reporting import EXIT_CODES, Tally, shrinking_shown, violation
 from waymaker_sim.kernel.tape import Tape
 from waymaker_sim.mutants import MUTANTS
 from waymaker_sim.search.cases import Case, CaseRefused, code_digest, from_text, made, to_text
+from waymaker_sim.search.makers import maker
 from waymaker_sim.search.minimize import RUNS_MAX, minimize
 from waymaker_sim.search.shrink import flat
 from waymaker_sim.world.run import Report, run_tape
@@ -34,14 +36,15 @@ def opened(path: Path) -> Case:
         raise click.UsageError(f"{path}: {refused}") from refused
 
 
-def save_into(folder: Path, report: Report, mutant: str) -> None:
+def save_into(folder: Path, report: Report, mutant: str, nodes: str = "") -> None:
     """Run a failing seed once more and save its tape."""
     folder.mkdir(parents=True, exist_ok=True)
     tape = Tape(report.seed)
-    run_tape(tape, mutant=mutant)
-    case = made(report.seed, tape.saved(), mutant)
+    run_tape(tape, mutant=mutant, make=maker(nodes))
+    case = made(report.seed, tape.saved(), mutant, nodes=nodes)
     case.check, case.detail = report.check, report.detail
-    (folder / f"seed-{report.seed}{'-' + mutant if mutant else ''}.json").write_text(to_text(case))
+    name = "-".join(("seed", str(report.seed), *filter(None, (mutant, nodes and f"nodes-{nodes}"))))
+    (folder / f"{name}.json").write_text(to_text(case))
 
 
 @click.command()
@@ -70,13 +73,21 @@ def replay(case: Path, mutant: str | None) -> None:
 @click.command()
 @click.argument("case", required=False, type=CASE_FILE)
 @click.option("--seed", type=int, help="The run of this seed, if no saved case is given.")
+@click.option("--nodes", type=Nodes(), default="", help="The seed is one of a cluster of so many members.")
 @click.option("--mutant", default="", help="Remove one rule from the core first; a case names its own.")
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Save the result here, not print it.")
 @click.option("--budget", default=60.0, show_default=True, help="Seconds of CPU time to spend.")
 @click.option("--runs", default=RUNS_MAX, show_default=True, help="Runs to spend.")
 @click.option("--about", default="", help="The reason to keep the case, in words.")
 def shrink(
-    case: Path | None, seed: int | None, mutant: str, save: Path | None, budget: float, runs: int, about: str
+    case: Path | None,
+    seed: int | None,
+    nodes: str,
+    mutant: str,
+    save: Path | None,
+    budget: float,
+    runs: int,
+    about: str,
 ) -> None:
     """Find the smallest run that fails like a seed or a saved case: without needless faults, actors, operations.
 
@@ -84,10 +95,13 @@ def shrink(
     """
     if (case is None) == (seed is None):
         raise click.UsageError("give either a saved case or --seed N")
-    start = opened(case) if case is not None else Case({}, seed or 0)
+    if case is not None and nodes:
+        raise click.UsageError("a saved case names its own number of nodes")
+    start = opened(case) if case is not None else Case({}, seed or 0, nodes=nodes)
     start.mutant = known_mutant(mutant) or start.mutant
+    make = maker(start.nodes)
     tape = Tape(start.seed, start.tracks) if case is not None else Tape(start.seed)
-    found = run_tape(tape, mutant=start.mutant)
+    found = run_tape(tape, mutant=start.mutant, make=make)
     if found.clean():
         click.echo(f"seed {start.seed}: clean, nothing to shrink")
         return
@@ -96,7 +110,7 @@ def shrink(
     begun = time.process_time()
     with shrinking_shown() as on_progress:
         result = minimize(
-            tracks, start.mutant, on_progress=on_progress,
+            tracks, start.mutant, make=make, on_progress=on_progress,
             may_go_on=lambda made: made < runs and time.process_time() - begun < budget,
         )  # fmt: skip
     end = "" if result.finished else "; the budget was spent, more may go"
@@ -104,7 +118,7 @@ def shrink(
         f"to {result.figures()}, in {result.runs} runs and {time.process_time() - begun:.1f} s of CPU time{end}",
         err=True,
     )
-    text = to_text(made(start.seed, result.tracks, start.mutant, about or start.about))
+    text = to_text(made(start.seed, result.tracks, start.mutant, about or start.about, start.nodes))
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
         save.write_text(text)

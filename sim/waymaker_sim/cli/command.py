@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from waymaker_sim.world.world import World
 
 EXIT_ESCAPED = 6
-NODES_MAX = 7
 YEAR_SECONDS = 365.25 * 86_400
 ELSEWHERE = {
     "story": "waymaker_sim.timeline.command:timeline",
@@ -71,17 +70,18 @@ class SeedRange(click.ParamType[range]):
         return range(int(first), int(last) + 1)
 
 
-class Nodes(click.ParamType[range]):
+class Nodes(click.ParamType[str]):
     """`N` or `A..B`."""
 
     name = "N|A..B"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> range:
-        text = str(value)
-        counts = SeedRange().convert(text if ".." in text else f"{text}..{text}", param, ctx)
-        if counts[0] < 1 or counts[-1] > NODES_MAX:
-            self.fail(f"a cluster has 1 to {NODES_MAX} nodes, not {value!r}", param, ctx)
-        return counts
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from waymaker_sim.search.makers import NoNumber, nodes_of, text_of
+
+        try:
+            return text_of(nodes_of(str(value))) if value else ""
+        except NoNumber as error:
+            self.fail(str(error), param, ctx)
 
 
 @sim.command()
@@ -95,7 +95,9 @@ class Nodes(click.ParamType[range]):
     "--save", type=click.Path(file_okay=False, path_type=Path), help="Save the tape of each failing run here."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a run.")
-@click.option("--nodes", type=Nodes(), help="Run a cluster of so many members, or of a number drawn from a range.")
+@click.option(
+    "--nodes", type=Nodes(), default="", help="Run a cluster of so many members, or of a number drawn from a range."
+)
 def run(
     seed: int | None,
     seeds: range | None,
@@ -105,19 +107,18 @@ def run(
     trace: Path | None,
     save: Path | None,
     as_json: bool,
-    nodes: range | None,
+    nodes: str,
 ) -> None:
     """Run one seed or a range of them."""
     from waymaker_sim.cli.case_commands import known_mutant
     from waymaker_sim.cli.reporting import Tally
+    from waymaker_sim.search.makers import maker
 
     if (seed is None) == (seeds is None):
         raise click.UsageError("give either --seed N or --seeds A..B")
     known_mutant(mutant)
-    if nodes is not None and save is not None:
-        raise click.UsageError("--save keeps no worlds of several members; their seeds say all")
     make = maker(nodes)
-    tally = Tally(as_json=as_json, save=_saver(save, mutant))
+    tally = Tally(as_json=as_json, save=_saver(save, mutant, nodes))
     if seed is not None and trace is not None:
         tally.add(_traced(seed, mutant, trace, make))
     else:
@@ -127,20 +128,10 @@ def run(
     sys.exit(tally.worst)
 
 
-def _saver(folder: Path | None, mutant: str = "") -> Callable[[Report], None] | None:
+def _saver(folder: Path | None, mutant: str = "", nodes: str = "") -> Callable[[Report], None] | None:
     from waymaker_sim.cli.case_commands import save_into
 
-    return None if folder is None else lambda report: save_into(folder, report, mutant)
-
-
-def maker(nodes: range | None) -> Callable[..., World]:
-    """Return what makes a world: with one process, or with members of a cluster."""
-    from waymaker_sim.world.world import World
-
-    if nodes is None:
-        return World
-    maker: Callable[..., World] = import_module("waymaker_sim.members.cluster_world").world_of(nodes)
-    return maker
+    return None if folder is None else lambda report: save_into(folder, report, mutant, nodes)
 
 
 def _traced(seed: int, mutant: str, trace: Path, make: Callable[..., World]) -> Report:

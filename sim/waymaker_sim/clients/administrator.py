@@ -326,7 +326,8 @@ class Administrator:
         config = self._consumer_config(stream, incarnation, name)
         group = next((g for g in incarnation.groups if not g.ended and g.same(config)), None)
         if group is None:
-            group = Group(incarnation, config, self.view.events.now_ns, incarnation.last_seq)
+            moves, rate_ppm = self.view.access.moves, self.view.rate_ppm
+            group = Group(incarnation, config, self.view.events.now_ns, rate_ppm, moves, incarnation.last_seq)
             incarnation.groups.append(group)
         consumer = stream.consumers.setdefault(name, ConsumerName(name))
         self._ask(

@@ -60,7 +60,7 @@ from waymaker_sim.history.groups import FOREVER_NS, PendingDelivery
 from waymaker_sim.history.history import Group, History, StreamIncarnation
 from waymaker_sim.history.quarantines import Quarantines
 from waymaker_sim.kernel.checks import violated
-from waymaker_sim.kernel.events import MS, Events
+from waymaker_sim.kernel.events import Events
 from waymaker_sim.machine.access import Access
 from waymaker_sim.machine.process import Process, ReceivedMessage, StepId
 
@@ -266,6 +266,8 @@ class ClientView:
         self.events = events
         self.access = access
         self.history = history
+        self.rate_ppm = 0
+        """Millionths by which a clock of a machine may be quicker or slower than virtual time."""
         self.streams = {name: StreamName(name) for name in names}
         self.copies: dict[str, Copy] = {}
         """Streams that were restored from archives, or that a restore has begun."""
@@ -346,7 +348,7 @@ class ClientView:
         due_ns = -1
         if group is not None:
             group.incarnation.reached_program(group, message)
-            due_ns = message.taken_ns + group.config.ack_wait_ms * MS if counts else -1
+            due_ns = message.taken_ns + group.wait_least_ns if counts else -1
         reached = Reached(group, message, due_ns, self.history.abrupt_stops, place, unsure)
         self.reached.setdefault(token, []).append(reached)
 

@@ -34,7 +34,7 @@ class Copyist:
         self.track = track
         self.busy = False
         self.quiet = False
-        skips = view.process.config.sync_interval_ms > 0
+        skips = view.access.config.sync_interval_ms > 0
         for name in ("c0", "c1", LETTERS):
             view.copying[name] = CopyingName(name, letters=name == LETTERS, skips=skips)
 

@@ -16,7 +16,7 @@ from waymaker_sim.clients.client_view import Ask, ClientView, StreamName
 from waymaker_sim.history.history import StreamIncarnation
 from waymaker_sim.kernel.checks import require
 from waymaker_sim.kernel.events import MS
-from waymaker_sim.kernel.tape import Track
+from waymaker_sim.kernel.tape import MILLION, Track
 from waymaker_sim.machine.process import ReceivedMessage, StepId
 
 
@@ -93,7 +93,7 @@ class Guest:
         if ask.incarnation() is stay.incarnation and answer.code == outcomes.NO_SUCH_CONSUMER:
             idle_ms = (step_id.time_ns - stay.used_ns) // MS
             require(
-                idle_ms >= stay.config.inactive_ms, "used consumers stay",
+                idle_ms >= stay.config.inactive_ms * (MILLION - self.view.rate_ppm) // MILLION, "used consumers stay",
                 f"{stay.incarnation.name}/{stay.config.name} was used {idle_ms} ms ago and is gone, "
                 f"{stay.config.inactive_ms} ms were promised",
             )  # fmt: skip

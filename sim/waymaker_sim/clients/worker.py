@@ -93,7 +93,7 @@ class Worker:
             check_fetched(self.view, group, got, step_id)
             naks = self.naks_of(step_id.run)
             group.incarnation.deliver(group, got, self.view.history, ask.asked_ns, step_id, naks)
-            group.due.delivered(got, ask.consumer.name, step_id, group.config.ack_wait_ms * MS)
+            group.due.delivered(got, ask.consumer.name, step_id, group.wait_most_ns)
             check_fetch(self.view, ask, group, got, wanted, step_id)
             if got:
                 self.view.named(got[0].incarnation, ask.consumer)
@@ -369,7 +369,7 @@ class Subscription:
             self.attached = True
             naks = self.worker.naks_of(step_id.run)
             group.incarnation.deliver(group, got, self.view.history, self._taken_ns(got, step_id), step_id, naks)
-            group.due.delivered(got, self.consumer.name, step_id, group.config.ack_wait_ms * MS)
+            group.due.delivered(got, self.consumer.name, step_id, group.wait_most_ns)
             self.view.named(got[0].incarnation, self.consumer)
             if self.view.access.moves:
                 # A server that loses the connection first gives it to others at once, unless it knows of its arrival.
@@ -377,7 +377,7 @@ class Subscription:
                     group.pending[message.seq].in_doubt = True
         else:
             note_lost_deliveries(self.ask, got)
-        due_ns = step_id.time_ns + (group.config.ack_wait_ms * MS if group is not None else FOREVER_NS)
+        due_ns = step_id.time_ns + (group.wait_least_ns if group is not None else FOREVER_NS)
         self.buffer.extend(Buffered(message, group, due_ns) for message in got)
         self._give_to_program()
         pause_ns = self.worker.track.magnitude("reading", 200) * MS
@@ -421,7 +421,7 @@ class Subscription:
         moves, windowed = self.view.access.moves, bool(self.ask.request.window)
         unsure = group.pending.get(message.seq) if moves and group is not None and not windowed else None
         if unsure is not None and group is not None:
-            until_ns = message.taken_ns + group.config.ack_wait_ms * MS
+            until_ns = message.taken_ns + group.wait_least_ns
             unsure = unsure if unsure.until_ns == until_ns else None  # else it was delivered again since
         self.view.reached_program(
             self.ask.token, group, message, counts=not windowed, place=self.dealt_with if moves else 0, unsure=unsure

@@ -27,7 +27,7 @@ EMPTY = Copy(0, 0)
 class StreamCopies:
     """The copies of one stream on the machines of its replica set."""
 
-    __slots__ = ("replicas", "copies", "damaged", "committed")
+    __slots__ = ("replicas", "copies", "damaged", "committed", "unraised")
 
     def __init__(self, replicas: Sequence[int]) -> None:
         self.replicas = tuple(replicas)
@@ -35,6 +35,8 @@ class StreamCopies:
         self.damaged: dict[int, None] = {}
         """Machines whose copy has been damaged and not been mended."""
         self.committed = EMPTY
+        self.unraised = True
+        """True if copies or replicas have changed since the majority was last looked at."""
 
     def majority(self) -> int:
         """Return how many copies are a majority."""
@@ -67,13 +69,16 @@ class Atlas:
 
     # ------------------------------------------------------------ reports
 
-    def place(self, stream: Hashable, replicas: Sequence[int]) -> None:
-        """Note the replica set of a stream; a change keeps what is known of its copies."""
+    def place(self, stream: Hashable, replicas: Sequence[int]) -> bool:
+        """Note the replica set of a stream; a change keeps what is known of its copies. Return True if it is another one."""
         known = self._streams.get(stream)
         if known is None:
             self._streams[stream] = StreamCopies(replicas)
         elif known.replicas != tuple(replicas):
-            known.replicas = tuple(replicas)
+            known.replicas, known.unraised = tuple(replicas), True
+        else:
+            return False
+        return True
 
     def forget(self, stream: Hashable) -> None:
         """Forget a stream that was deleted."""
@@ -82,10 +87,13 @@ class Atlas:
     def report(self, machine: int, stream: Hashable, copy: Copy, committed: Copy = EMPTY) -> None:
         """Note the durable end of a machine's copy, and what it knows to be committed."""
         copies = self._streams[stream]
-        if machine not in self._lost:
-            copies.copies[machine] = copy
-        copies.committed = max(copies.committed, committed)
-        copies.raise_committed()
+        if machine not in self._lost and copies.copies.get(machine) != copy:
+            copies.copies[machine], copies.unraised = copy, True
+        if committed > copies.committed:
+            copies.committed = committed
+        if copies.unraised:
+            copies.raise_committed()
+            copies.unraised = False
 
     def lost(self, machine: int) -> None:
         """Note that a machine lost all its copies, or their ends: none counts before it is reported after a start."""

@@ -158,8 +158,8 @@ class Network:
         if line.track.chance("breaks", line.plan.breaks):
             self.break_between(sender, to)
             return
-        # A copy for each arrival: what the sender does to its buffer later changes nothing.
-        for at_ns, flight in line.send(self.events.now_ns, len(data), self.mark, lambda: bytes(bytearray(data))):
+        # What the sender does to its buffer later changes nothing: `bytes` copies all that can be changed.
+        for at_ns, flight in line.send(self.events.now_ns, len(data), self.mark, lambda: bytes(data)):
             arrive = partial(self._arrive, sender, to, lane, self._breaks[_pair(sender, to)], flight)
             self.events.at(at_ns, arrive)
 

@@ -9,7 +9,6 @@ with its connection, and its client begins another.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -20,6 +19,7 @@ from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import Token
 from waymaker_sim.cluster.connections import Connection, Phase
 from waymaker_sim.cluster.network import Network
+from waymaker_sim.kernel.copying import copy_of
 from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.callers import Caller, ReceivedMessage, StepId
@@ -231,7 +231,7 @@ class Route:
         call.attempt += 1
         call.sent, call.way = True, way
         way.sent[call] = call.attempt
-        request = deepcopy(call.request)
+        request = copy_of(call.request)
         way.connection.send(_size(request), partial(self._reach, way, call, call.attempt, request, call.credit))
 
     def _reach(self, way: _Way, call: RoutedCall, attempt: int, request: Any, credit: tuple[int, int]) -> None:
@@ -439,7 +439,7 @@ class _RouteCaller:
 
 def _copy(answer: Answer | Refusal) -> Answer | Refusal:
     """Copy an answer: the value may be one that the node goes on to change. Messages were read already."""
-    return answer if isinstance(answer, Answer) and isinstance(answer.value, Messages) else deepcopy(answer)
+    return answer if isinstance(answer, Answer) and isinstance(answer.value, Messages) else copy_of(answer)
 
 
 def _size(request: Any) -> int:

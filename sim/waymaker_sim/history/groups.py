@@ -18,6 +18,7 @@ from waymaker_sim.machine.process import StepId
 from waymaker_sim.reference.naive_consumer import matches
 
 MS = 1_000_000
+MILLION = 1_000_000
 FOREVER_NS = 1 << 62
 
 
@@ -69,6 +70,10 @@ class GroupOf(Generic[L]):
     incarnation: L
     config: ConsumerConfig
     created_ns: int
+    rate_ppm: int = 0
+    """Millionths by which a clock that measures its waits may be quicker or slower than virtual time."""
+    overtaken: bool = False
+    """True if calls that were made later may have been decided before its creation was."""
     last_before: int = 0
     """The stream's last sequence that was known before the creation was sent."""
     members: int = 0
@@ -131,6 +136,24 @@ class GroupOf(Generic[L]):
             matching = (s for s, m in self.incarnation.live.items() if matches(self.config.filter_subject, m.subject))
             self.start_least = max(matching, default=0)
 
+    @property
+    def wait_least_ns(self) -> int:
+        """Return the shortest time that a wait for an ack may take."""
+        return self.least_ns(self.config.ack_wait_ms)
+
+    @property
+    def wait_most_ns(self) -> int:
+        """Return the longest time that a wait for an ack may take."""
+        return self.most_ns(self.config.ack_wait_ms)
+
+    def least_ns(self, ms: int) -> int:
+        """Return the shortest time in which a clock that measures waits goes on by so much."""
+        return ms * MS * MILLION // (MILLION + self.rate_ppm)
+
+    def most_ns(self, ms: int) -> int:
+        """Return the longest time in which a clock that measures waits goes on by so much."""
+        return -(-ms * MS * MILLION // (MILLION - self.rate_ppm))
+
     def start_known(self, there: Iterable[int]) -> int:
         """Return the sequence from which on no existing message is before the start. `there`: all existing messages."""
         match self.config.policy:
@@ -144,6 +167,10 @@ class GroupOf(Generic[L]):
                 late = (seq for seq in there if self.incarnation.times[seq] >= self.config.start_time_ms)
                 new = (s for s, m in self.incarnation.live.items() if m.asked_ns > self.certain_ns)
                 return min(min(late, default=FOREVER_NS), min(new, default=FOREVER_NS))
+            case _ if self.overtaken:
+                return min(
+                    (s for s, m in self.incarnation.live.items() if m.asked_ns > self.certain_ns), default=FOREVER_NS
+                )
             case _:
                 return self.last_before + 1
 
@@ -251,9 +278,9 @@ class GroupOf(Generic[L]):
             return
         answered = out.out if self.due.answered(seq, out.out, step_id.run) else None
         if kind is AckKind.NAK:
-            self.put_off[seq] = PendingDelivery(step_id.run, asked_ns + delay_ms * MS, since_ns=asked_ns)
+            self.put_off[seq] = PendingDelivery(step_id.run, asked_ns + self.least_ns(delay_ms), since_ns=asked_ns)
             if answered is not None:
-                answered.due_ns = step_id.time_ns + delay_ms * MS
+                answered.due_ns = step_id.time_ns + self.most_ns(delay_ms)
                 if answered.delivery == self.config.max_deliver:
                     self.put_off[seq].until_ns = FOREVER_NS
                     if seq not in self.answered:
@@ -261,8 +288,8 @@ class GroupOf(Generic[L]):
         elif kind is AckKind.IN_PROGRESS and seq in self.pending:
             delivery = self.pending[seq]
             if delivery.process_run == step_id.run:
-                until_ns = asked_ns + self.config.ack_wait_ms * MS
+                until_ns = asked_ns + self.wait_least_ns
                 delivery.until_ns = max(delivery.until_ns, until_ns)
                 self.put_off[seq] = PendingDelivery(step_id.run, until_ns, since_ns=asked_ns)
                 if answered is not None:
-                    answered.due_ns = step_id.time_ns + self.config.ack_wait_ms * MS
+                    answered.due_ns = step_id.time_ns + self.wait_most_ns

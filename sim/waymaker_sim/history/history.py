@@ -469,7 +469,7 @@ class StreamIncarnation:
                 self._check_count(group, message)
             if seq in group.pending and group.pending[seq].process_run != step_id.run:
                 history.mark("redelivery after a restart")
-            until = message.taken_ns + config.ack_wait_ms * MS
+            until = message.taken_ns + group.wait_most_ns
             # A late nak or extension of an earlier delivery may have begun its wait anew.
             if message.taken_ns >= 0 and step_id.time_ns >= until and seq not in group.handing_back:
                 over = f"left {(step_id.time_ns - until) // MS} ms after its wait"
@@ -477,7 +477,7 @@ class StreamIncarnation:
             naked = group.naks.get((naks_of, seq), 0) > 0
             if naked or group.handing_back.get(seq):
                 self.reached_program(group, message)  # for all the node can know
-            group.pending[seq] = PendingDelivery(step_id.run, until, free=naked)
+            group.pending[seq] = PendingDelivery(step_id.run, message.taken_ns + group.wait_least_ns, free=naked)
 
     def _check_order(self, got: list[ReceivedMessage]) -> None:
         """Require at most two ascending runs, the second of which is new."""

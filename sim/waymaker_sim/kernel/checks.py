@@ -84,6 +84,7 @@ CHECKS: dict[str, tuple[str, str]] = {
         SAFETY, "an epoch has one primary, serves once it is opened, and answers nothing asked after a newer one has answered",
     ),
     "replicas agree": (SAFETY, "what one member applies at a position of a log, every other one applies there, too"),
+    "log as seen": (SAFETY, "a replica sees its node's log as it is: its end, and the epoch of each record"),
     "replicas converge": (LIVENESS, "once faults stop, all replicas of a stream come to the same state"),
     "answer allowed": (SAFETY, "every answer carries a code or status that the request may have"),
     "answers alike": (SAFETY, "every answer of a service is that of a naive one, or within the documented bound around it"),

@@ -66,6 +66,9 @@ class Access(Protocol):
     def pause_primary(self, stream: str, ns: int) -> bool:
         """Stop the process that leads a stream for a while; return False if none is up, or if it may not stop now."""
 
+    def node_for(self, stream: str) -> Node | None:
+        """Return the node that leads a stream, or led it last, as long as it runs: for figures that no call asks for."""
+
     def waiting(self) -> int:
         """Return the number of calls without their last notification."""
 
@@ -94,6 +97,10 @@ class Alone:
     def run_of(self, stream: str) -> int:
         """Return the number of this run of the process, whichever stream it is about."""
         return self.run
+
+    def node_for(self, stream: str) -> Node | None:
+        """Return the node while it runs, whichever stream it is about."""
+        return self.node
 
     def pause(self, for_ns: int) -> None:
         """Stop for a while: nothing is received or done meanwhile."""

@@ -14,7 +14,7 @@ from waymaker_core.api.effects import Event
 from waymaker_core.api.kv_requests import KvWatch
 from waymaker_core.api.requests import Request, Subscribe, WatchStreams
 from waymaker_core.model.types import Now, Token
-from waymaker_core.node import NodeConfig
+from waymaker_core.node import Node, NodeConfig
 from waymaker_core.node.calls import OF_CATALOG
 from waymaker_sim.cluster.machines import Machines
 from waymaker_sim.cluster.route import NEVER_NS, CallEnd, Route, RoutedCall
@@ -141,6 +141,11 @@ class ClusterAccess:
             return False
         process.pause(ns)
         return True
+
+    def node_for(self, stream: str) -> Node | None:
+        """Return the node of the machine that led a stream last, as long as it runs."""
+        process = self._machines.machines.get(self._primaries.newest_primary(stream))
+        return None if process is None else process.node
 
     def client_token(self, machine: int, token: Token) -> Token | None:
         """Return the client's token of a call that a machine has answered, or sent something to."""

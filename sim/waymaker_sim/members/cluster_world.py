@@ -17,6 +17,7 @@ from waymaker_core.cluster.member import Member, open_member
 from waymaker_core.model.disk_ops import DiskOp, OpResult
 from waymaker_core.model.types import Now
 from waymaker_core.node import NodeConfig
+from waymaker_sim.clients.delivery_liveness import AGED_WITHIN_NS
 from waymaker_sim.cluster.machines import Machines, MachinesPlan, config_with
 from waymaker_sim.cluster.peers import PeerKinds
 from waymaker_sim.history.groups import FOREVER_NS
@@ -31,17 +32,24 @@ from waymaker_sim.machine.swarm import Plan, plan_of
 from waymaker_sim.members.access import ClusterAccess
 from waymaker_sim.members.convergence import lagging, unlike
 from waymaker_sim.members.copies import Copies
+from waymaker_sim.members.log_views import LogViews
 from waymaker_sim.members.primaries import Primaries
 from waymaker_sim.members.world import draw_members_plan
 from waymaker_sim.world.world import HEAL_NS, PatientAsker, World
 
 KINDS = PeerKinds(ToPeer, FromPeer, Elsewhere)
-SERVICES = ["", "", "", "keys", "keys closely", "stores", "guests"]
+CLUSTER_IDLE_NS = 4 * SECOND
+"""Still longer than any wait for an ack, any nak delay, and any work of a client. Each second has hundreds of steps."""
+LOOK_NS = 5 * MS
+"""Time between two looks at all logs of all members."""
+SERVICES = ["", "", "", "keys", "keys closely", "stores", "guests", "sources", "sketches"]
 """Clients beside those of streams; a world has one of them, or none."""
 
 
 class ClusterWorld(World):
     """One run of a cluster. `counts`: the numbers of members to draw from."""
+
+    idle_ns = CLUSTER_IDLE_NS
 
     def __init__(
         self,
@@ -63,7 +71,6 @@ class ClusterWorld(World):
         swarm = self.tape.track("swarm of members")
         count = self._counts[swarm.draw("members", len(self._counts))]
         machines = self.machines_plan = draw_members_plan(swarm, count)
-        machines.rate_ppm = 0  # the history measures waits by true time
         self._adapt_machines(machines)
         plan = plan_of(self.tape)
         plan.limits, plan.pace, plan.disk = machines.limits, machines.pace, machines.disk
@@ -72,12 +79,14 @@ class ClusterWorld(World):
         plan.quorum, plan.old_format = None, False
         plan.think_ns, plan.faults_ns = max(plan.think_ns, 20 * MS), min(plan.faults_ns, 12 * SECOND)
         plan.dry_runs = plan.archives = plan.objects = False
-        plan.sources = plan.sketches = False  # a stream is copied only from one that the same node leads
         service = self.tape.track("services of members").pick("service", SERVICES)
         plan.keys_closely = service == "keys closely"
         plan.buckets = plan.keys_closely or service == "keys"
         plan.stores = plan.sets = service == "stores"
         plan.guests = service == "guests"
+        plan.sources, plan.sketches = service == "sources", service == "sketches"
+        if not service:
+            self.quiet_ns = 0  # what slow clients do still falls into the time without deliveries
         return plan
 
     def make_machines(self) -> tuple[list[Process], Events, Access]:
@@ -99,7 +108,7 @@ class ClusterWorld(World):
             digest=self.digest,
             feed=Copies().feed,
         )
-        self.primaries = Primaries()
+        self.primaries, self.log_views = Primaries(), LogViews()
         self.access = ClusterAccess(cluster, self.primaries)
         return list(cluster.machines.values()), cluster.events, self.access
 
@@ -109,6 +118,7 @@ class ClusterWorld(World):
     def watch_machines(self) -> None:
         """Look at every step of the members."""
         self.cluster.on_step = self._member_stepped
+        self.view.rate_ppm = self.machines_plan.rate_ppm
         if self.machines_plan.skew_ms or self.machines_plan.wall_jump:
             self.history.clock_set_ns = FOREVER_NS
 
@@ -122,6 +132,7 @@ class ClusterWorld(World):
     def _member_stepped(self, process: Process, now: Now, inputs: Sequence[Input], effects: Sequence[Effect]) -> None:
         changes = self.primaries.changes
         self.primaries.stepped(process, inputs, effects)
+        self.log_views.stepped(process)
         if changes != self.primaries.changes:
             # What only a primary knew is lost, as at an abrupt stop of the only process.
             self.history.abrupt_stops += 1
@@ -172,20 +183,34 @@ class ClusterWorld(World):
         self.view.held.forget()  # what a machine held that has stopped
         super()._rest()
 
-    def _leads_all(self) -> bool:
-        return self.serves_all() and not lagging(self.machines)
+    def _drain(self) -> bool:
+        begun_ns = self.events.now_ns
+        drained = super()._drain()
+        known = [each for each in self.history.incarnations if not each.ended]
+        ages_ms = [config.max_age_ms for incarnation in known for config in incarnation.configs]
+        # What expires goes before it is looked at: a restart removes nothing then.
+        self.events.run_until(max(self.events.now_ns, begun_ns + max(ages_ms, default=0) * MS + AGED_WITHIN_NS))
+        return drained
+
+    def _await_leaders(self) -> None:
+        """Let the world go on until each log is led, and applied to its end everywhere."""
+        deadline_ns = self.events.now_ns + HEAL_NS
+        while self.events.now_ns < deadline_ns and not (self.serves_all() and not lagging(self.machines)):
+            self.events.run_until(self.events.now_ns + LOOK_NS)
 
     def check_restarts(self, seen: Seen) -> None:
         """Require that all replicas come to the same state, and that restarts of all members change nothing."""
         self._converge()
+        self._check_sketches(seen)
         for crash in (Process.kill, Process.lose_power):
             for machine in self.machines:
                 crash(machine)
-            self._until(self._leads_all)
+            self._await_leaders()
             require(self.serves_all(), "comes up", "after the audit, some member does not start")
             self._converge()
             found = differences(seen, observe(PatientAsker(self.view)))
             require(not found, "recovery twice", f"after {crash.__name__} of all members: {found}")
+            self._check_sketches(seen)
 
     def _converge(self) -> None:
         deadline_ns = self.events.now_ns + HEAL_NS

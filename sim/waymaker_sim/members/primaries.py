@@ -59,8 +59,8 @@ class Primaries:
         """By stream: the time at which that epoch answered first."""
         self._questions: dict[tuple[int, int, Token], Question] = {}
         """By machine, run of its process, and token."""
-        self._applied: dict[tuple[int, int, int], int] = {}
-        """By machine, run of its process, and stream: the position up to which its records were compared."""
+        self._members: dict[int, tuple[Member, dict[int, int]]] = {}
+        """By machine: its member, and the positions, by stream, up to which that one's records were compared."""
         self._records: dict[tuple[int, int], int] = {}
         """By stream and position: the checksum of the record that was applied there first."""
         self.on_lead: Callable[[int, str, int], None] = lambda machine, stream, epoch: None
@@ -126,45 +126,45 @@ class Primaries:
             violated("one primary", f"{what} is led by machine {number} (run {run}), and by {other}, too")
 
     def _look_at_leads(self, process: Process, member: Member, now_ns: int) -> None:
-        number, node = process.number, member.node
-        names: dict[int, str] | None = None
+        node = member.node
         for stream_id, replica in member.replicas.items():
-            leading = replica.epoch_led
-            if not leading:
-                continue
-            lead = Lead(stream_id, leading)
-            if self._owners.get(lead) == (number, process.run):
-                continue
-            what = f"epoch {leading} of stream {stream_id}"
-            self._own(lead, process, what)
-            conf = node.conf(stream_id)
-            opened = 0 if conf is None else conf.opened.epoch
-            require(opened >= leading, "one primary", f"machine {number} leads in {what}, and {opened} was opened last")
-            names = {each.stream_id: each.name for each in node.log_figures()} if names is None else names
-            name = names.get(stream_id, "")
-            self._led[number, name] = lead
-            self._newest[name] = max(self._newest.get(name, 0), leading)
-            self.changed_ns = now_ns
-            self.changes += 1
-            self.on_lead(number, name, leading)
+            epoch = replica.epoch_led
+            if epoch and self._owners.get(Lead(stream_id, epoch)) != (process.number, process.run):
+                names = {each.stream_id: each.name for each in node.log_figures()}
+                conf = node.conf(stream_id)
+                opened = 0 if conf is None else conf.opened.epoch
+                self._begins_to_lead(process, Lead(stream_id, epoch), opened, names.get(stream_id, ""), now_ns)
+
+    def _begins_to_lead(self, process: Process, lead: Lead, opened: int, name: str, now_ns: int) -> None:
+        number, what = process.number, f"epoch {lead.epoch} of stream {lead.stream_id}"
+        self._own(lead, process, what)
+        require(opened >= lead.epoch, "one primary", f"machine {number} leads in {what}, and {opened} was opened last")
+        self._led[number, name] = lead
+        self._newest[name] = max(self._newest.get(name, 0), lead.epoch)
+        self.changed_ns = now_ns
+        self.changes += 1
+        self.on_lead(number, name, lead.epoch)
 
     def _look_at_logs(self, process: Process, member: Member) -> None:
         node = member.node
-        for figures in node.log_figures():
-            key = process.number, process.run, figures.stream_id
-            before = self._applied.get(key)
-            self._applied[key] = figures.applied
-            if before is None or before >= figures.applied:
+        known = self._members.get(process.number)
+        if known is None or known[0] is not member:
+            known = self._members[process.number] = member, {}
+        compared = known[1]
+        for stream_id, applied in node.applied_ends():
+            before = compared.get(stream_id)
+            if before == applied:
                 continue
-            for position, record in enumerate(
-                node.sent_records(figures.stream_id, before + 1, RECORDS_BYTES) or (), before + 1
-            ):
-                if position > figures.applied:
+            compared[stream_id] = applied
+            if before is None or before > applied:
+                continue
+            records = node.sent_records(stream_id, before + 1, RECORDS_BYTES) or ()
+            for position, record in enumerate(records, before + 1):
+                if position > applied:
                     break
                 kind, version, meta, body = record
-                self._compare(
-                    process.number, figures.stream_id, position, crc32(body, crc32(meta, kind << 8 | version))
-                )
+                checksum = crc32(body, crc32(meta, kind << 8 | version))
+                self._compare(process.number, stream_id, position, checksum)
 
     def _compare(self, number: int, stream_id: int, position: int, checksum: int) -> None:
         known = self._records.setdefault((stream_id, position), checksum)

@@ -149,7 +149,7 @@ class MembersWorld:
         self.machines.run_for(60 * SECOND, lambda: self._all_above(enough))
         require(self._all_above(enough), "comes up", f"healed members confirm nothing on some of {STREAMS}: {enough}")
         self.publishing = False
-        self.machines.run_for(15 * SECOND)
+        self.machines.run_for(15 * SECOND, lambda: not any(route.open_calls for route in self.routes))
         assert not any(route.open_calls for route in self.routes)
         for stream in STREAMS:
             self._audit(stream)

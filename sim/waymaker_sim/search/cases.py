@@ -4,7 +4,8 @@ A case is JSON, one operation a line: the removed rule, the violated check with 
 and label. Zeros are left out, and `-n` in a list means n zeros. `digest` is the digest of the run's steps and `code`
 that of the sources it was made with: as long as the sources are the same, so is the digest.
 
-The format has a version; an unknown one is refused.
+`nodes` is the number of members of a cluster, or a range that the tape draws from. The format has a version; an unknown one
+is refused.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from waymaker_sim.kernel.checks import CHECKS
 from waymaker_sim.kernel.digest import Digest
 from waymaker_sim.kernel.tape import Saved, SavedSpan, SavedTrack, Tape
 from waymaker_sim.mutants import MUTANTS
+from waymaker_sim.search.makers import NoNumber, maker
 from waymaker_sim.world.run import Report, run_tape
 
 FORMAT = "waymaker simulation case"
 VERSION = 1
+OF_CLUSTERS = 2
+"""The version of cases of clusters. Who knows none would run them with one process."""
 
 
 class CaseRefused(Exception):
@@ -48,16 +52,18 @@ class Case:
     code: str = ""
     about: str = ""
     """For people: the reason why the case is kept."""
+    nodes: str = ""
+    """The number of members, as `search.makers` reads it; empty for a world with one process."""
 
     def run(self, *, mutant: str | None = None, digest: Digest | None = None) -> Report:
         """Run it, without the rule that was missing when it was saved, or without another one."""
         wanted = self.mutant if mutant is None else mutant
-        return run_tape(Tape(self.seed, self.tracks), digest or Digest(), wanted)
+        return run_tape(Tape(self.seed, self.tracks), digest or Digest(), wanted, make=maker(self.nodes))
 
 
-def made(seed: int, tracks: Saved, mutant: str = "", about: str = "") -> Case:
+def made(seed: int, tracks: Saved, mutant: str = "", about: str = "", nodes: str = "") -> Case:
     """Make the case of this tape; runs it once to learn what it shows."""
-    case = Case(tracks, seed, mutant, code=code_digest(), about=about)
+    case = Case(tracks, seed, mutant, code=code_digest(), about=about, nodes=nodes)
     report = case.run()
     case.check, case.detail, case.digest = report.check, report.detail, report.digest
     return case
@@ -81,14 +87,14 @@ def code_digest() -> str:
 
 def to_text(case: Case) -> str:
     """Return the file's content."""
-    head = {"format": FORMAT, "version": VERSION, **_head(case)}
+    head = {"format": FORMAT, "version": OF_CLUSTERS if case.nodes else VERSION, **_head(case)}
     lines = [f"  {json.dumps(name)}: {json.dumps(value)}," for name, value in head.items()]
     tracks = ",\n".join(_track_lines(case.tracks))
     return "{\n" + "\n".join(lines) + '\n  "tracks": {' + (f"\n{tracks}\n  " if tracks else "") + "}\n}\n"
 
 
 def _head(case: Case) -> dict[str, str | int]:
-    names = ("about", "check", "detail", "mutant", "seed", "digest", "code")
+    names = ("about", "check", "detail", "mutant", "nodes", "seed", "digest", "code")
     return {name: value for name in names if (value := getattr(case, name)) or name in ("check", "seed")}
 
 
@@ -123,10 +129,12 @@ def from_text(text: str) -> Case:
         raise CaseRefused(f"not a case: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CaseRefused(f"not a case: its format is not {FORMAT!r}")
-    if content.get("version") != VERSION:
-        raise CaseRefused(f"version {content.get('version')!r} of the format is not known, only {VERSION}")
+    if content.get("version") not in (VERSION, OF_CLUSTERS):
+        raise CaseRefused(
+            f"version {content.get('version')!r} of the format is not known, only {VERSION} and {OF_CLUSTERS}"
+        )
     case = Case(_tracks(content.get("tracks")))
-    for name in ("about", "check", "detail", "mutant", "digest", "code"):
+    for name in ("about", "check", "detail", "mutant", "nodes", "digest", "code"):
         value = content.get(name, "")
         _require(isinstance(value, str), f"{name} is not a text")
         setattr(case, name, value)
@@ -134,6 +142,10 @@ def from_text(text: str) -> Case:
     case.seed = content["seed"]
     _require(case.check in ("", *CHECKS), f"there is no check {case.check!r}")
     _require(case.mutant in ("", *MUTANTS), f"there is no mutant {case.mutant!r}")
+    try:
+        maker(case.nodes)
+    except NoNumber as error:
+        raise CaseRefused(str(error)) from error
     return case
 
 

@@ -17,16 +17,19 @@ from waymaker_sim.kernel.tape import Saved, Tape
 from waymaker_sim.machine.swarm import Plan, plan_of
 from waymaker_sim.search.shrink import Draws, Place, Progress, Rewriting, Shrinker, Step, flat, nested, numbered
 from waymaker_sim.world.run import Report, run_tape
-from waymaker_sim.world.world import turn_ns
+from waymaker_sim.world.world import TURNS, World, turn_ns
 
 RUNS_MAX = 20_000
 SECONDS: Place = ("swarm", 0, "seconds", 0)
-FAULT_TRACKS = ("nemesis", "disk", "machine")
-NO_FAULTS = ("takes", "clock origin", "moment")
-"""Draws of machines that are no faults."""
+FAULT_TRACKS = ("nemesis", "disk", "machine", "network", "clocks", "link")
+NO_FAULTS = ("takes", "clock origin", "moment", "latency")
+"""Draws of machines and links that are no faults."""
+PLANS = ("swarm", "swarm of members", "services of members")
+"""Tracks of what is drawn before a run begins."""
 FAULTS_OF_PLAN = (
     "kill", "kill at effect", "power", "drain", "wall jump", "pause", "full", "rot", "read error", "write error",
-    "sync error", "wrong clock", "loss", "tears", "lost names", "slow",
+    "sync error", "wrong clock", "loss", "tears", "lost names", "slow", "late", "duplicates", "breaks", "breaks of all",
+    "partitions", "clogs", "jitter", "rates", "skew", "lost directories", "damage", "lying disks",
 )  # fmt: skip
 """Draws of the swarm about faults; without one, its kind of fault does not exist."""
 
@@ -34,7 +37,7 @@ FAULTS_OF_PLAN = (
 def is_fault(place: Place) -> bool:
     """Return True if a draw that is not 0 causes or permits a fault."""
     track, _, label, _ = place
-    if track == "swarm":
+    if track in PLANS:
         return label.rstrip("?") in FAULTS_OF_PLAN
     return _who(track) == "nemesis" and label not in NO_FAULTS
 
@@ -53,17 +56,17 @@ def _fault(place: Place) -> tuple[str, int] | None:
 
 
 def _who(track: str) -> str:
-    """Return the actor of a track; a machine and its disk are shifted with the nemesis."""
+    """Return the actor of a track; machines, their disks and their links are shifted with the nemesis."""
     who = track.removeprefix("moments of ")
-    return "nemesis" if numbered(who)[0] in FAULT_TRACKS else who
+    return "nemesis" if numbered(who)[0].partition(" ")[0] in FAULT_TRACKS else who
 
 
 def _plan(place: Place) -> str | None:
-    return place[2].rstrip("?") if place[0] == "swarm" else None
+    return place[2].rstrip("?") if place[0] in PLANS else None
 
 
 def _actor(place: Place) -> str | None:
-    return None if place[0] == "swarm" or is_fault(place) else _who(place[0])
+    return None if place[0] in PLANS or is_fault(place) else _who(place[0])
 
 
 def _label(place: Place) -> tuple[str, str] | None:
@@ -96,11 +99,16 @@ def _earlier(draws: Draws, plan: Plan, by_ns: int) -> Draws:
     for who, span in sorted({(_who(track), span) for track, span, _, _ in draws if span}):
         moved = spans.setdefault(who, {})
         before = next(reversed(moved.values()), 0)
-        moved[span] = max(before + 1, span - by_ns // turn_ns(who, plan))
+        moved[span] = max(before + 1, span - by_ns // _turn_ns(who, plan))
     return {
         (track, spans[_who(track)][span] if span else 0, label, place): value
         for (track, span, label, place), value in draws.items()
     }
+
+
+def _turn_ns(who: str, plan: Plan) -> int:
+    """Return the length of an actor's turn. What is no client has a new span with each turn of the nemesis."""
+    return turn_ns(who if who.partition(" ")[0] in TURNS else "nemesis", plan)
 
 
 STEPS = (
@@ -144,23 +152,24 @@ def minimize(
     start: Saved,
     mutant: str = "",
     *,
+    make: Callable[..., World] = World,
     may_go_on: Callable[[int], bool] = lambda runs: runs < RUNS_MAX,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Minimized:
-    """Shrink a tape that fails, with `mutant` if it needs a missing rule."""
+    """Shrink a tape that fails, with `mutant` if it needs a missing rule. `make` makes another kind of world."""
     first = Tape(0, start)
-    wanted = run_tape(first, mutant=mutant)
+    wanted = run_tape(first, mutant=mutant, make=make)
     if wanted.clean():
         raise ValueError("this run violates nothing")
 
     def attempt(candidate: Saved) -> Saved | None:
         tape = Tape(0, candidate)
-        report = run_tape(tape, mutant=mutant)
+        report = run_tape(tape, mutant=mutant, make=make)
         return tape.saved() if same_way(report, wanted) else None
 
     shrinker = Shrinker(first.saved(), attempt, STEPS, may_go_on, on_progress, _who)
     tracks = shrinker.shrink()
-    report = run_tape(Tape(0, tracks), mutant=mutant)
+    report = run_tape(Tape(0, tracks), mutant=mutant, make=make)
     assert same_way(report, wanted), f"shrunk from {wanted.check!r} to {report.check!r}"
     return Minimized(tracks, report, shrinker.progress.runs, shrinker.progress.finished)
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from waymaker_sim.cli.command import Nodes, maker
+from waymaker_sim.cli.command import Nodes
 from waymaker_sim.kernel.tape import Tape
 from waymaker_sim.mutants import MUTANTS
 from waymaker_sim.search.cases import CaseRefused, from_text
+from waymaker_sim.search.makers import maker
 from waymaker_sim.timeline.page import page
 from waymaker_sim.timeline.selection import select
 from waymaker_sim.timeline.text import extent_of, lines_of
@@ -24,7 +25,7 @@ EVENTS_MAX = 1_500
 @click.command("story")
 @click.argument("case", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--seed", type=int, help="The run of this seed, if no saved case is given.")
-@click.option("--nodes", type=Nodes(), help="The seed is one of a cluster of so many members; see `waymaker sim run`.")
+@click.option("--nodes", type=Nodes(), default="", help="The seed is one of a cluster of so many members.")
 @click.option("--mutant", default="", help="Remove one rule from the core first; see `waymaker sim mutants`.")
 @click.option(
     "--about", default="", help="Show this, written as in `s0/c1 seq 5`, instead of the subjects of the violation."
@@ -43,7 +44,7 @@ EVENTS_MAX = 1_500
 def timeline(
     case: Path | None,
     seed: int | None,
-    nodes: range | None,
+    nodes: str,
     mutant: str,
     about: str,
     everything: bool,
@@ -53,8 +54,8 @@ def timeline(
     """Print the timeline of a run: its violation, and the faults around it."""
     if (case is None) == (seed is None):
         raise click.UsageError("give either a saved case or --seed N")
-    if case is not None and nodes is not None:
-        raise click.UsageError("a saved case is a world of one process")
+    if case is not None and nodes:
+        raise click.UsageError("a saved case names its own number of nodes")
     if mutant and mutant not in MUTANTS:
         raise click.UsageError(f"there is no mutant {mutant!r}; known are {', '.join(sorted(MUTANTS))}")
     found = _recorded(case, seed, mutant, about, maker(nodes))
@@ -75,4 +76,4 @@ def _recorded(path: Path | None, seed: int | None, mutant: str, about: str, make
         case = from_text(path.read_text())
     except CaseRefused as error:
         raise click.UsageError(f"{path}: {error}") from error
-    return record_run(Tape(case.seed, case.tracks), mutant or case.mutant, about)
+    return record_run(Tape(case.seed, case.tracks), mutant or case.mutant, about, maker(case.nodes))

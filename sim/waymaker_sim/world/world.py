@@ -87,6 +87,8 @@ HEAL_NS = 30 * SECOND
 DRAIN_NS = 300 * SECOND
 INVARIANT_STEPS = 250
 """The node's invariants are checked in the first step of a process run, and again after so many steps."""
+QUIET_NS = 4 * SECOND
+"""Longer than any work of a client, and any timeout of a consumer without use."""
 IDLE_NS = 8 * SECOND
 """Longer than any wait for an ack and any nak delay in these worlds: a consumer that gets nothing for so long is at
 its end."""
@@ -94,6 +96,11 @@ its end."""
 
 class World:
     """One run. `run` returns at the end or raises `Violation`."""
+
+    quiet_ns = QUIET_NS
+    """Time between the last operation of most clients and the first look at what is left."""
+    idle_ns = IDLE_NS
+    """Time without a delivery after which all consumers are at their ends."""
 
     def __init__(self, tape: Tape, digest: Digest | None = None, adapt: Callable[[Plan], None] | None = None) -> None:
         self.tape = tape
@@ -437,7 +444,7 @@ class World:
             watcher.hang_up()
         if self.keys is not None:
             self.keys.hang_up()
-        self.events.run_until(self.events.now_ns + 4 * SECOND)
+        self.events.run_until(self.events.now_ns + self.quiet_ns)
         drained = self._drain()
         if self.lost():
             return
@@ -515,7 +522,7 @@ class World:
                 busy_ns = self.events.now_ns
                 continue
             self.events.run_until(self.events.now_ns + 200 * MS)
-            if self.events.now_ns > busy_ns + IDLE_NS:
+            if self.events.now_ns > busy_ns + self.idle_ns:
                 return not self._rotten()
         require(self.lost() or self._rotten(), "progress", "consumers never come to the end of their streams")
         return False
