@@ -139,14 +139,22 @@ class Feed:
         """Answer a request once, in this step or a later one; see `FeedAnswer`."""
         entry = self._state.catalog.find(request.account, request.stream)
         replica = None if entry is None else self._state.replicas.get(entry.stream_id)
-        if replica is None or replica.importing:
+        if entry is None or replica is None or replica.importing:
             answer(FeedTrouble(f"source {request.stream!r} does not exist yet; it is waited for", missing=True))
+            return
+        if not self._has_replica(entry.stream_id):
+            answer(FeedTrouble(f"source {request.stream!r} has no replica on this member, which leads the copy"))
             return
         read = partial(self._read_in_turn, partial(self._read, request, replica.leading, partial(self._done, answer)))
         if self._gate.replicated and replica.leads:
             self._gate.when_confirmed(replica.log, NO_CALLER, read, nothing, partial(_abandoned, answer))
         else:
             read()
+
+    def _has_replica(self, stream_id: StreamId) -> bool:
+        """Return False for a stream whose records go to other members of a cluster: nothing of it arrives here."""
+        conf = self._state.catalog.authority.confs.get(stream_id)
+        return not self._state.config.member or conf is None or self._state.config.node_id in conf.newest.replicas
 
     def _read_in_turn(self, read: Callable[[], None]) -> None:
         self._queue.append(read)

@@ -9,7 +9,7 @@ from waymaker_core.model.config import OnDrop, Retention, SourceConfig
 from waymaker_core.model.message_codec import decode_body
 from waymaker_core.model.result_codes import Answer
 from waymaker_sim.clients.client_view import ClientView
-from waymaker_sim.history.copying import CopiedMessage, CopyLog, transformed
+from waymaker_sim.history.copying import NO_REPLICA, CopiedMessage, CopyLog, transformed
 from waymaker_sim.history.history import Attempt, History, Letter, StreamIncarnation
 from waymaker_sim.kernel.checks import listed, require, violated
 from waymaker_sim.machine.observations import Asker, Seen, SeenStream
@@ -31,6 +31,8 @@ def lagging_sources(asker: Asker, view: ClientView) -> str:
             elif there is None:
                 if "does not exist" not in status.last_error and "quarantine" not in status.last_error:
                     lagging.append(f"{what}, which is not there")
+            elif NO_REPLICA in status.last_error:
+                view.mark("source without a replica at hand")
             elif "dlq_stream" in status.last_error and _info(asker, source.dlq_stream) is None:
                 view.mark("source waits for its letters' stream")
             elif status.last_sourced_seq < there.stats.last_seq:

@@ -19,6 +19,7 @@ from waymaker_core.model.result_codes import Answer, Refusal
 from waymaker_core.sketches.parameters import parameters_of
 from waymaker_core.sketches.t_digest import TDigest
 from waymaker_sim.clients.client_view import Ask, ClientView
+from waymaker_sim.history.copying import NO_REPLICA
 from waymaker_sim.kernel.checks import require
 from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.observations import Asker, Seen, SeenStream
@@ -181,7 +182,9 @@ class SketchFeeder:
             found, _ = asker.ask(GetSketchInfo(name))
             if isinstance(found, Answer) and isinstance(found.value, SketchInfo):
                 status, last = found.value.sources[0], answer.value.stats.last_seq
-                if status.last_sourced_seq < last:
+                if NO_REPLICA in status.last_error:
+                    self.view.mark("source without a replica at hand")
+                elif status.last_sourced_seq < last:
                     return f"{name} is at {status.last_sourced_seq} of {last}: {status.last_error!r}"
         return ""
 

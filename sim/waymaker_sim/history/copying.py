@@ -16,6 +16,8 @@ from waymaker_sim.kernel.checks import require, violated
 from waymaker_sim.machine.process import ReceivedMessage
 from waymaker_sim.reference.naive_consumer import matches
 
+NO_REPLICA = "has no replica"
+"""Part of the trouble of a source whose records go to other members than the one that copies."""
 MARK = "waymaker-source-"
 ORIGIN = MARK + "origin-"
 PREFIXED = (">", "t.>")

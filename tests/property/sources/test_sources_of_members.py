@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.kit.member_kit import Cluster, Member
 from tests.kit.node_kit import publish
 from waymaker_core.model.types import ANYONE
-from waymaker_core.node.feed import FeedAnswer, FeedBatch, FeedHead, FeedRequest
+from waymaker_core.node.feed import FeedAnswer, FeedBatch, FeedHead, FeedRequest, FeedTrouble
 from waymaker_core.sources.positions import Incarnation
 
 
@@ -56,3 +56,16 @@ def test_a_follower_gives_what_is_committed_and_waits_where_it_lacks_what_was_co
     cluster.copy(primary, stream_id, [late])
     assert seqs(pulled(late, first, 3)) == [3]
     assert seqs(pulled(late, first, 4)) == []
+
+
+def test_a_member_without_a_replica_of_the_source_says_so() -> None:
+    """It has an empty stream, at whose end a copy stood for ever, without a word."""
+    cluster = Cluster(factor=2)
+    stream_id, primary = cluster.serve()
+    conf = primary.node.conf(stream_id)
+    assert conf is not None
+    cluster.publish(primary, stream_id, b"1")
+    (without,) = [member for member in cluster.members if member.node_id not in conf.newest.replicas]
+    answer = pulled(without, None)
+    assert isinstance(answer, FeedTrouble) and "no replica on this member" in answer.text, answer
+    assert not answer.missing
