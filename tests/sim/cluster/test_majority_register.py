@@ -21,7 +21,8 @@ from waymaker_sim.kernel.digest import Digest
 from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.kernel.tape import Tape, Track
 
-SOUND_SEEDS = range(1, 41)
+SOUND_SEEDS = (6, 13, 20, *range(30, 41))
+"""Together they reach every mark."""
 MUTANT_SEEDS_MAX = 25
 
 
