@@ -40,6 +40,8 @@ from waymaker_sim.world.world import HEAL_NS, PatientAsker, World
 KINDS = PeerKinds(ToPeer, FromPeer, Elsewhere)
 CLUSTER_IDLE_NS = 4 * SECOND
 """Still longer than any wait for an ack, any nak delay, and any work of a client. Each second has hundreds of steps."""
+REST_NS = 12 * SECOND
+"""Time after the last publish for what expires by a clock that was ahead."""
 LOOK_NS = 5 * MS
 """Time between two looks at all logs of all members."""
 SERVICES = ["", "", "", "keys", "keys closely", "stores", "guests", "sources", "sketches"]
@@ -188,8 +190,11 @@ class ClusterWorld(World):
         drained = super()._drain()
         known = [each for each in self.history.incarnations if not each.ended]
         ages_ms = [config.max_age_ms for incarnation in known for config in incarnation.configs]
-        # What expires goes before it is looked at: a restart removes nothing then.
-        self.events.run_until(max(self.events.now_ns, begun_ns + max(ages_ms, default=0) * MS + AGED_WITHIN_NS))
+        # What expires goes before it is looked at: a restart removes nothing then. Times that a clock gave which was ahead are
+        # reached later.
+        age_ns, late = max(ages_ms, default=0) * MS, self.machines_plan.skew_ms or self.machines_plan.wall_jump
+        rest_ns = (max(REST_NS, age_ns) if late else age_ns) + AGED_WITHIN_NS if age_ns else 0
+        self.events.run_until(max(self.events.now_ns, begun_ns + rest_ns))
         return drained
 
     def _await_leaders(self) -> None:

@@ -39,6 +39,8 @@ SETTLE_MS = 3_000
 class MovesWorld(MembersWorld):
     """Members with consumers, an operator, and rolling stops. `healthy`: no fault comes, and more is required."""
 
+    rest_ns = 15 * SECOND  # the sweep goes on when clients have done
+
     def __init__(
         self,
         seed: int,

@@ -68,6 +68,9 @@ def rivals(plan: MachinesPlan) -> None:
 class MembersWorld:
     """Some members, with clients that publish to all streams."""
 
+    rest_ns = 0
+    """Time in which the world goes on after the last publish, before what is there is compared."""
+
     def __init__(
         self, seed: int, digest: Digest | None = None, count: int = 3, plan: MachinesPlan | None = None
     ) -> None:
@@ -149,6 +152,7 @@ class MembersWorld:
         self.machines.run_for(60 * SECOND, lambda: self._all_above(enough))
         require(self._all_above(enough), "comes up", f"healed members confirm nothing on some of {STREAMS}: {enough}")
         self.publishing = False
+        self.machines.run_for(self.rest_ns)
         self.machines.run_for(15 * SECOND, lambda: not any(route.open_calls for route in self.routes))
         assert not any(route.open_calls for route in self.routes)
         for stream in STREAMS:
