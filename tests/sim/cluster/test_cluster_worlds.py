@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from waymaker_core.api.inputs import SentRecord
+from waymaker_core.api.requests import ReadLatest
 from waymaker_core.model.result_codes import Answer, Refusal
 from waymaker_core.replication.log_view import LogView
 from waymaker_sim.cli.command import sim
@@ -122,7 +123,8 @@ def test_reads_of_the_latest_are_judged_over_members(monkeypatch: pytest.MonkeyP
     def stale(self: Reader, ask: Ask, answer: Answer | Refusal, got: Received, step_id: StepId) -> None:
         latest(self, ask, answer, got, step_id)
         incarnation = self._incarnation(ask, answer)
-        first = epochs.setdefault(ask.request.stream, step_id.run)  # type: ignore[attr-defined]
+        assert isinstance(ask.request, ReadLatest)
+        first = epochs.setdefault(ask.request.stream, step_id.run)
         if incarnation is None or not got or step_id.run == first:
             return
         read = incarnation.latest_reads[-1]
