@@ -75,6 +75,8 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
         replica.log.reserved_synced = replica.stream.reserved_to
         start_replica(replica, state)
         suffix = recovered.suffixes.pop(replica.id, None)
+        if replica.damage is not None:
+            suffix = None  # it stands behind a state that is not there
         if config.member:
             replica.leading.over = True
         if config.replicated and (replica.importing or replica.stream.config.ephemeral):

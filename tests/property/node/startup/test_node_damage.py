@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.kit.member_kit import Cluster
 from tests.kit.node_kit import SMALL, Server, publish
 from waymaker_core.api import requests as rq
 from waymaker_core.api.inputs import Unreadable
@@ -205,3 +206,18 @@ def test_an_unreadable_answer_of_an_unknown_call_is_still_answered() -> None:
     token = Token(server.token())
     server.step(Unreadable(token, DiskFailure(FailureKind.CORRUPT, "blocks/9-9.blk", 5), []))
     assert "blocks/9-9.blk" in damaged(server.replies[token]).message
+
+
+def test_a_member_starts_with_a_damaged_stream_of_which_it_has_more_than_is_committed() -> None:
+    """What is durable and not committed stands behind a state that is not there: the start took it for a gap, and failed."""
+    cluster = Cluster(limits=TINY)
+    stream_id, primary = cluster.serve(block_size=4)
+    for number in range(40):
+        cluster.publish(primary, stream_id, b"%d" % number * 300)
+    follower = next(member for member in cluster.members if member is not primary)
+    primary.ask(publish("s", ("a", b"behind")))
+    cluster.send(primary, follower, stream_id)
+    blocks = [path for path in follower.disk.names if path.startswith("blocks/")]
+    del follower.disk.names[min(blocks)]
+    follower.restart()
+    assert follower.node.quarantined() == ["s"]
