@@ -43,18 +43,23 @@ class StreamRegistry:
     def require_changeable(self, found: StreamReplica | None, name: str) -> StreamReplica:
         """Return the stream that was found, unless its deletion is decided."""
         replica = self.require_served(found, name)
-        if self._state.catalog.is_deletion_staged(replica.entry):
-            if self._state.catalog.projected_id(*replica.entry.key()) in self._state.emptied:
-                # One record ends it and begins it anew: at no moment is there no stream of this name.
-                raise RefusedError(NOT_LEADING)
-            raise no_such_stream(name)
+        self._require_no_end(replica, name)
         return replica
 
     def require_deletable(self, found: StreamReplica | None, name: str) -> StreamReplica:
         """Return the stream that was found, even in quarantine, unless its deletion is decided."""
-        if found is None or found.importing or self._state.catalog.is_deletion_staged(found.entry):
+        if found is None or found.importing:
             raise no_such_stream(name)
+        self._require_no_end(found, name)
         return found
+
+    def _require_no_end(self, replica: StreamReplica, name: str) -> None:
+        catalog = self._state.catalog
+        if catalog.is_deletion_staged(replica.entry):
+            if catalog.projected_id(*replica.entry.key()) in self._state.emptied:
+                # One record ends it and begins it anew: at no moment is there no stream of this name.
+                raise RefusedError(NOT_LEADING)
+            raise no_such_stream(name)
 
     def require_importing(self, found: StreamReplica | None, stream_id: int) -> StreamReplica:
         """Return the stream that was found by the id that `ImportBegin` answered, unless the end of its restore is decided."""

@@ -12,7 +12,6 @@ from waymaker_core.consumer.pending.pending import Pending
 from waymaker_core.model.records import StreamCreated, StreamDeleted
 from waymaker_core.model.result_codes import OK, Answer
 from waymaker_core.model.types import Now, StreamId
-from waymaker_core.node.calls import Calls
 from waymaker_core.node.delivery import scheduler
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
@@ -139,10 +138,6 @@ REPLICATED_LOG = {
     "fetch-nothing-where-stale": Mutant(
         "a fetch whose messages expire before it is confirmed takes what is due then", ("given when due",),
         Fetches, "_send_confirmed", _empty_where_stale, _slow,
-    ),
-    "find-no-stream-later": Mutant(
-        "a read without a stream looks for it again when it is confirmed", ("acked survives",),
-        Calls, "_read_unless_found", lambda _: lambda self, call: self._attempt(call, None), _replicated,
     ),
     "apply-at-durable": Mutant(
         "a record is applied when a majority has it", ("majority first",), StreamLog, "made_durable",

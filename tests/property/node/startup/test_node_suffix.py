@@ -12,8 +12,9 @@ from waymaker_core.api import requests as rq
 from waymaker_core.api.effects import Replicate
 from waymaker_core.api.inputs import Lead, Replicated
 from waymaker_core.model.limits import KIB
-from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
+from waymaker_core.model.result_codes import NO_SUCH_STREAM, OK, Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import ANYONE, StreamId
+from waymaker_core.node.calls import Calls
 from waymaker_core.node.startup.restoring import Restoring
 from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.storage.recovery.verify import verify
@@ -309,6 +310,23 @@ def test_an_ephemeral_stream_begins_anew_when_the_catalog_is_led() -> None:
     assert server.publish("e", b"2").first_seq == 1
 
 
+def test_an_ephemeral_stream_that_is_about_to_begin_anew_is_there_to_be_deleted() -> None:
+    """The record that begins it anew ends it, too: a deletion must not find that end and miss the beginning."""
+    server = Server(replicated=True)
+    server.create("e", ephemeral=True)
+    server.pass_ms(200)
+    server.starving = [0]
+    server.kill()
+    log = server.node._state.catalog_log
+    server.step(Replicated(0, log.end - 1))
+    assert server.log_id("e") and log.applied == log.end - 1, "the new beginning is decided, and waits for its majority"
+    refused = server.call(rq.DeleteStream("e"))
+    assert isinstance(refused, Refusal)
+    assert (refused.status, refused.outcome) == (Status.UNAVAILABLE, Outcome.NOT_APPLIED)
+    server.feed()
+    server.ok(rq.DeleteStream("e"))
+
+
 def test_an_ephemeral_stream_is_there_at_every_committed_position_of_the_catalog() -> None:
     server = Server(replicated=True)
     server.create("e", ephemeral=True)
@@ -325,6 +343,29 @@ def test_an_ephemeral_stream_is_there_at_every_committed_position_of_the_catalog
         server.step(Replicated(0, committed))
         found.append(server.node._state.catalog.find(ANYONE.account, "e") is not None)
     assert all(found)
+
+
+def _asked_before_the_catalog_is_led() -> Answer | Refusal:
+    """Return the answer to a read of a stream of which a start does not know yet that its creation is committed."""
+    server = Server(replicated=True)
+    server.create("s")
+    server.starving = [0]
+    server.kill()
+    log = server.node._state.catalog_log
+    assert log.applied < log.end
+    token = server.ask(rq.GetStreamInfo("s"))
+    assert token not in server.replies
+    server.step(Replicated(0, log.end))
+    server.feed()
+    return server.replies[token]
+
+
+def test_a_read_that_came_before_the_catalog_was_led_finds_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _asked_before_the_catalog_is_led()
+    assert isinstance(found, Answer) and found.code == OK
+    monkeypatch.setattr(Calls, "_read_unless_found", lambda self, call: self._attempt(call, None))
+    lost = _asked_before_the_catalog_is_led()
+    assert isinstance(lost, Answer) and lost.code == NO_SUCH_STREAM, "the rule is looked up anew when it is confirmed"
 
 
 def test_a_stream_that_a_checkpoint_did_not_know_was_not_deleted() -> None:
