@@ -142,6 +142,11 @@ def test_every_rule_has_a_schedule() -> None:
     assert not SEEDS.keys() & DIRECTED.keys()
 
 
+def test_what_an_abandoned_donor_sends_is_not_taken() -> None:
+    """Its second donation arrives when the claimant fetches from another replica."""
+    assert Schedule(20_310_644).run(3_000)
+
+
 def test_no_small_schedule_loses_what_was_committed() -> None:
     outcome = run_walks(range(2_000), SMALL_STEPS)
     assert not outcome.broken, outcome

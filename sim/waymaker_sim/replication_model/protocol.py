@@ -236,8 +236,8 @@ class Protocol:
     def _on_donate(
         self, replica: Replica, epoch: int, donor: int, directory: int, log_epoch: int, log: tuple[int, ...]
     ) -> None:
-        if replica.phase is not Phase.FETCHING or replica.epoch != epoch:
-            return
+        if replica.phase is not Phase.FETCHING or replica.epoch != epoch or donor != replica.donor:
+            return  # also what an abandoned donor sent: it has not promised what it gives
         promised = replica.promises[donor]
         if (directory, log_epoch, len(log)) == (
             promised[0],
