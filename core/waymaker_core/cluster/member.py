@@ -72,6 +72,7 @@ from waymaker_core.node import NodeConfig, open_node
 from waymaker_core.node.calls import OF_THIS_NODE
 from waymaker_core.node.node import Node
 from waymaker_core.raft.message_codec import CorruptMessage
+from waymaker_core.replication.state import NEVER
 
 MS: Final = 1_000_000
 ROUNDS_MAX: Final = 16
@@ -120,6 +121,10 @@ class Member:
         self._figures = NodeFigures(node, self._liveness)
         self._sums, self._sums_at = Sums(), ms
         self._beat_at = ms
+        self._node_at = 0
+        """The monotonic nanosecond at which the node is to be stepped without an input; it changes with its steps alone."""
+        self._members_agree = False
+        """True while the group's members are known to be those that are heard."""
         self._effects: list[MemberEffect] = []
         self._left_over: list[NodeInput] = []
         self._own_inputs: list[NodeInput] = []
@@ -167,31 +172,42 @@ class Member:
         # What group and replicas ask for stands before anything that the node decides in this step: a replica that has obeyed
         # a newer claim takes the log to end where it ended then, and could be verified with records that it knows nothing of.
         for_node = left_over + self._take_node_inputs(ms) + for_node
-        for _ in range(ROUNDS_MAX):
-            for effect in self.node.step(now, for_node):
-                self._take(ms, effect)
-            self._moves.go_on(ms)
-            for_node = self._take_node_inputs(ms)
-            if not for_node:
-                break
-        self._left_over = for_node
+        if for_node or now.mono_ns >= self._node_at:
+            self._step_node(now, for_node)
         self._send(ms)
         effects, self._effects = self._effects, []
         return effects
+
+    def _step_node(self, now: Now, inputs: list[NodeInput]) -> None:
+        """Let the node take inputs, and what follows from its effects, until nothing is left to do."""
+        ms = now.mono_ns // MS
+        for _ in range(ROUNDS_MAX):
+            for effect in self.node.step(now, inputs):
+                self._take(ms, effect)
+            self._moves.go_on(ms)
+            inputs = self._take_node_inputs(ms)
+            if not inputs:
+                break
+        self._left_over = inputs
+        deadline = self.node.next_deadline()
+        self._node_at = NEVER if deadline is None else deadline
 
     def next_deadline(self) -> int | None:
         """Return the monotonic nanosecond at which `step` must be called at the latest, even without inputs."""
         if self._left_over:
             return 0
-        own_moves = min(self._moves.next_deadline(), self._leaving.next_deadline())
+        own = min(
+            self._beat_at,
+            self._group.next_deadline(),
+            self._replicas.next_deadline(),
+            self._claims.next_deadline(),
+            self._moves.next_deadline(),
+            self._leaving.next_deadline(),
+            self._doubts.next_deadline(),
+        )
         if self._group.is_led_here and not self.is_leaving:
-            own_moves = min(own_moves, self._sweep.next_deadline())
-        group_at = min(self._group.next_deadline(), self._replicas.next_deadline())
-        own = min(group_at, self._beat_at, self._claims.next_deadline(), own_moves) * MS
-        asks_at = self._doubts.next_deadline()
-        own = own if asks_at is None else min(own, asks_at * MS)
-        node = self.node.next_deadline()
-        return own if node is None else min(own, node)
+            own = min(own, self._sweep.next_deadline())
+        return min(own * MS, self._node_at)
 
     @property
     def leads_catalog(self) -> bool:
@@ -263,6 +279,7 @@ class Member:
                 self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
             elif isinstance(message, Announcement):
                 self._founding.heard(now, item.sender, message)
+                self._members_agree = False
             elif isinstance(message, Piece | PieceAsked | SnapshotOffered | SnapshotAdopted):
                 self._of_snapshot(now, item.sender, message)
             elif isinstance(message, EndAsked):
@@ -377,16 +394,26 @@ class Member:
             self._effects.append(effect)
 
     def _take_node_inputs(self, now: int) -> list[NodeInput]:
-        group, replicas = self._group, self._replicas
-        if group.is_led_here:
+        """Take what the parts want done by the node, the group's first."""
+        replicas, moves, snapshots = self._replicas, self._moves, self._replicas.snapshots
+        if (replicas.wishes or moves.wishes) and self._group.is_led_here:
             wishes, replicas.wishes = replicas.wishes, []
-            ready, self._moves.wishes = self._moves.wishes, []
+            ready, moves.wishes = moves.wishes, []
             for wish in (*wishes, *ready):
                 self._claims.grant(now, wish, self.node.config.node_id)
-        inputs: list[NodeInput] = [*replicas.snapshots.node_inputs]
-        replicas.snapshots.node_inputs = []
-        inputs = group.take_node_inputs() + replicas.node_inputs + inputs + self._moves.node_inputs + self._own_inputs
-        replicas.node_inputs, self._moves.node_inputs, self._own_inputs = [], [], []
+        inputs = self._group.take_node_inputs()
+        if replicas.node_inputs:
+            inputs += replicas.node_inputs
+            replicas.node_inputs = []
+        if snapshots.node_inputs:
+            inputs += snapshots.node_inputs
+            snapshots.node_inputs = []
+        if moves.node_inputs:
+            inputs += moves.node_inputs
+            moves.node_inputs = []
+        if self._own_inputs:
+            inputs += self._own_inputs
+            self._own_inputs = []
         if self._held_drain is not None and self._leaving.stage is Stage.LEFT:
             inputs.append(self._held_drain)
             self._held_drain = None
@@ -397,9 +424,10 @@ class Member:
         if claims.openings:
             inputs.append(self._own_call(OpenAuthorities(list(claims.openings.values()))))
             claims.openings = {}
-        released, self._moves.released = self._moves.released, []
-        for call in released:
-            self._route(call, inputs)
+        if moves.released:
+            released, moves.released = moves.released, []
+            for call in released:
+                self._route(call, inputs)
         return inputs
 
     # ------------------------------------------------------------------ members
@@ -413,12 +441,16 @@ class Member:
             if first is not None:
                 group.found(first)
             self._say_obstacle(founding.obstacle(now, condition))
-        elif group.is_led_here and not busy:
-            group.change_members(now, founding.changes(now, group.members))
+        elif not group.is_led_here:
+            self._members_agree = False
+        elif not busy and not self._members_agree:
+            self._members_agree = group.change_members(now, founding.changes(now, group.members))
 
     def _settle_doubts(self, now: int) -> None:
         """Learn which claims this member may have forgotten, where its journal ended with a tear, and answer others that do."""
         group, doubts, own = self._group, self._doubts, self.node.config.node_id
+        if not doubts.is_torn and not group.ends and not group.was_doubtful:
+            return
         question = doubts.question(now)
         if question is not None and group.leader == own:
             group.ask_end(now, own, question.number)
@@ -471,25 +503,42 @@ class Member:
 
     def _send(self, now: int) -> None:
         """Send to each other member all that there is for it by now, in one frame."""
-        group, replicas, out = self._group, self._replicas, self._out
-        for raft_message in group.out:
-            self._to(raft_message.to, OfGroup(self._founding.directory, group.is_doubtful, raft_message))
-        for node, message in replicas.out:
-            out.setdefault(node, []).append(message)
-        for node, question in self._moves.out:
-            out.setdefault(node, []).append(question)
-        self._moves.out = []
-        if group.leader and (replicas.wishes or self._moves.wishes):
-            out.setdefault(group.leader, []).extend([*replicas.wishes, *self._moves.wishes])
-        for node, of_snapshot in (*group.snapshots.out, *replicas.snapshots.out):
-            self._effects += [ToPeer(node, Lane.BULK, frame) for frame in frames_of([of_snapshot])]
-        group.snapshots.out, replicas.snapshots.out = [], []
-        group.out, replicas.out, replicas.wishes, self._out = [], [], [], {}
-        self._moves.wishes = []
+        group, replicas, moves = self._group, self._replicas, self._moves
+        if group.out:
+            for raft_message in group.out:
+                self._to(raft_message.to, OfGroup(self._founding.directory, group.is_doubtful, raft_message))
+            group.out = []
+        if replicas.out:
+            for node, message in replicas.out:
+                self._to(node, message)
+            replicas.out = []
+        if moves.out:
+            for node, question in moves.out:
+                self._to(node, question)
+            moves.out = []
+        if replicas.wishes or moves.wishes:
+            if group.leader:
+                self._out.setdefault(group.leader, []).extend([*replicas.wishes, *moves.wishes])
+            replicas.wishes, moves.wishes = [], []
+        if group.snapshots.out or replicas.snapshots.out:
+            for node, of_snapshot in (*group.snapshots.out, *replicas.snapshots.out):
+                self._effects += [ToPeer(node, Lane.BULK, frame) for frame in frames_of([of_snapshot])]
+            group.snapshots.out, replicas.snapshots.out = [], []
+        if self._out:
+            self._send_live()
+        if replicas.logs:
+            self._effects += replicas.logs
+            replicas.logs = []
+
+    def _send_live(self) -> None:
+        """Send what is small or urgent. Members that get the same, as followers that keep up do, share its bytes."""
+        out, self._out = self._out, {}
+        last: list[PeerMessage] = []
+        frames: list[bytes] = []
         for node, messages in out.items():
-            self._effects += [ToPeer(node, Lane.LIVE, frame) for frame in frames_of(messages)]
-        self._effects += replicas.logs
-        replicas.logs = []
+            if messages != last:
+                last, frames = messages, list(frames_of(messages))
+            self._effects += [ToPeer(node, Lane.LIVE, frame) for frame in frames]
 
     # ------------------------------------------------------------------ planned moves
 
@@ -502,17 +551,17 @@ class Member:
 
     def _move(self, now: int) -> None:
         """Take the next steps of planned moves, of the sweep, and of leaving."""
-        group, own = self._group, self.node.config.node_id
+        group, stays = self._group, self._leaving.stage is Stage.STAYING
         self._moves.go_on(now)
         if not group.is_led_here:
             self._sweep.forget_moves()
-        elif self._leaving.stage is Stage.STAYING and (asked := self._sweep.next_wish(now)) is not None:
+        elif stays and (asked := self._sweep.next_wish(now)) is not None:
             primary, wanted = asked
-            if primary == own:
+            if primary == self.node.config.node_id:
                 self._moves.begin_move(now, *wanted)
             else:
                 self._to(primary, wanted)
-        if self._leaving.leave_on(now, group.is_led_here, group.leader):
+        if not stays and self._leaving.leave_on(now, group.is_led_here, group.leader):
             group.hand_over(now)
 
     def _own_call(self, request: ClaimStreams | OpenAuthorities) -> Call:

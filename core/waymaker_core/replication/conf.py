@@ -30,7 +30,17 @@ class Claim(NamedTuple):
 
     def has_seat(self, seat: Seat) -> bool:
         """Return True for a replica of the set, in the directory that counts."""
-        return any(each.admits(seat) for each in self.replicas)
+        for each in self.replicas:
+            if each.admits(seat):
+                return True
+        return False
+
+    def has_node(self, node: int) -> bool:
+        """Return True for a node with a replica of the set."""
+        for each in self.replicas:
+            if each.node == node:
+                return True
+        return False
 
 
 class Conf(NamedTuple):
