@@ -225,6 +225,8 @@ class Steps:
             for node in loop.nodes:
                 if node.inputs:
                     self.step(node, [node.inputs.pop(0)])
+                if node.server.next_deadline() == 0:
+                    self.step(node, [], "left over")
 
     def step(self, node: Driven, inputs: list[Any], kind: str = "") -> None:
         """Let one member take a step, a tenth of a virtual millisecond later, and measure it with the look at its deadline."""

@@ -28,7 +28,7 @@ from waymaker_core.api.effects import (
     SnapshotPiece,
     TransferEnded,
 )
-from waymaker_core.api.inputs import Call, Cancel, Drain, KeepDoubts
+from waymaker_core.api.inputs import Call, Cancel, Drain, KeepDoubts, Replicated
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.cluster.catalog_group import CatalogGroup, GroupView
 from waymaker_core.cluster.claims import Claims
@@ -186,11 +186,21 @@ class Member:
                 self._take(ms, effect)
             self._moves.go_on(ms)
             inputs = self._take_node_inputs(ms)
-            if not inputs:
+            if not inputs or self._may_wait(inputs):
                 break
         self._left_over = inputs
         deadline = self.node.next_deadline()
         self._node_at = NEVER if deadline is None else deadline
+
+    def _may_wait(self, inputs: list[NodeInput]) -> bool:
+        """Return True if acknowledgments are to leave, and nothing is left but to apply what other nodes lead.
+
+        No caller waits for that here, but one may wait for the acknowledgments. So it is done in the next step, at once.
+        """
+        led = self._replicas.led
+        return bool(self._replicas.out) and all(
+            type(each) is Replicated and each.stream_id != CATALOG and each.stream_id not in led for each in inputs
+        )
 
     def next_deadline(self) -> int | None:
         """Return the monotonic nanosecond at which `step` must be called at the latest, even without inputs."""

@@ -313,11 +313,13 @@ class Node(MemberView):
         self._space.make_spares()
         self._pins.settle()
         self._garbage.collect()
-        self._delete_orphans()
+        if self._orphans:
+            self._delete_orphans()
         self._indexes.trim()
         self._drain.advance()
-        state.effects += map(ConfChanged, state.conf_changes)
-        state.conf_changes = {}
+        if state.conf_changes:
+            state.effects += map(ConfChanged, state.conf_changes)
+            state.conf_changes = {}
         effects = self._halt_if_lost(state.effects)
         state.effects = []
         return effects

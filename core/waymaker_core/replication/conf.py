@@ -30,17 +30,11 @@ class Claim(NamedTuple):
 
     def has_seat(self, seat: Seat) -> bool:
         """Return True for a replica of the set, in the directory that counts."""
-        for each in self.replicas:
-            if each.admits(seat):
-                return True
-        return False
+        return seat in self.replicas or any(each.admits(seat) for each in self.replicas)
 
     def has_node(self, node: int) -> bool:
         """Return True for a node with a replica of the set."""
-        for each in self.replicas:
-            if each.node == node:
-                return True
-        return False
+        return node in [each.node for each in self.replicas]
 
 
 class Conf(NamedTuple):

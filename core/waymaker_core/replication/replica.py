@@ -342,7 +342,4 @@ def _take_own(state: ReplicaState) -> None:
 
 def _sends_to(state: ReplicaState, node: int) -> bool:
     """Return True if a message to a node is among the effects."""
-    for each in state.effects:
-        if type(each) is Send and each.to == node:
-            return True
-    return False
+    return bool([each for each in state.effects if type(each) is Send and each.to == node])
