@@ -123,6 +123,10 @@ class Member:
         self._beat_at = ms
         self._node_at = 0
         """The monotonic nanosecond at which the node is to be stepped without an input; it changes with its steps alone."""
+        self._parts_at = 0
+        """The moment at which a part has something to do without an input, as the end of the last step has found."""
+        self._restless = True
+        """True while the parts are looked at in each step: one of them waits for what no deadline says, or was changed."""
         self._members_agree = False
         """True while the group's members are known to be those that are heard."""
         self._effects: list[MemberEffect] = []
@@ -158,25 +162,46 @@ class Member:
                 self._moves.held.withdraw(each.token)
                 for_node.append(each)
             elif isinstance(each, Drain):
+                self._restless = True
                 self._leaving.begin_to_leave(ms)
                 self._held_drain, self._beat_at = each, ms
             else:
                 for_node.append(each)
-        self._beat(ms)
-        self._group.step(ms, messages)
-        self._tend_members(ms, bool(left_over))
-        self._settle_doubts(ms)
-        self._replicas.step_due(ms)
-        self._claims.claim_for_the_silent(ms)
-        self._move(ms)
+        if messages or self._restless or ms >= self._parts_at:
+            self._restless = True  # until the end of the step, where it is known anew
+            self._beat(ms)
+            self._group.step(ms, messages)
+            self._tend_members(ms, bool(left_over))
+            self._settle_doubts(ms)
+            self._replicas.step_due(ms)
+            self._claims.claim_for_the_silent(ms)
+            self._move(ms)
+        else:
+            self._replicas.step_due(ms)
         # What group and replicas ask for stands before anything that the node decides in this step: a replica that has obeyed
         # a newer claim takes the log to end where it ended then, and could be verified with records that it knows nothing of.
         for_node = left_over + self._take_node_inputs(ms) + for_node
         if for_node or now.mono_ns >= self._node_at:
             self._step_node(now, for_node)
         self._send(ms)
+        if self._restless:
+            self._look_at_parts()
         effects, self._effects = self._effects, []
         return effects
+
+    def _look_at_parts(self) -> None:
+        """Note when the parts are due, and if one of them has to be looked at in each step.
+
+        All but the replicas, which have deadlines of their own. What changes a part in between sets `_restless`.
+        """
+        group, doubts, stays = self._group, self._doubts, self._leaving.stage is Stage.STAYING
+        leads = group.is_led_here
+        waits = doubts.is_torn or group.was_doubtful or bool(group.ends) or (leads and not self._members_agree)
+        self._restless = waits or not stays or len(self._moves) > 0 or group.condition != Condition.GROUPED
+        moves_at = min(self._moves.next_deadline(), self._leaving.next_deadline())
+        sweep_at = self._sweep.next_deadline() if leads and stays else NEVER
+        asks_at = min(group.next_deadline(), self._claims.next_deadline(), doubts.next_deadline())
+        self._parts_at = min(self._beat_at, asks_at, moves_at, sweep_at)
 
     def _step_node(self, now: Now, inputs: list[NodeInput]) -> None:
         """Let the node take inputs, and what follows from its effects, until nothing is left to do."""
@@ -206,18 +231,7 @@ class Member:
         """Return the monotonic nanosecond at which `step` must be called at the latest, even without inputs."""
         if self._left_over:
             return 0
-        own = min(
-            self._beat_at,
-            self._group.next_deadline(),
-            self._replicas.next_deadline(),
-            self._claims.next_deadline(),
-            self._moves.next_deadline(),
-            self._leaving.next_deadline(),
-            self._doubts.next_deadline(),
-        )
-        if self._group.is_led_here and not self.is_leaving:
-            own = min(own, self._sweep.next_deadline())
-        return min(own * MS, self._node_at)
+        return min(min(self._parts_at, self._replicas.next_deadline()) * MS, self._node_at)
 
     @property
     def leads_catalog(self) -> bool:
@@ -287,23 +301,29 @@ class Member:
                     now, item.sender, message.run, leaving=message.leaving > 0, stalled=message.stalled > 0
                 )
                 self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
-            elif isinstance(message, Announcement):
-                self._founding.heard(now, item.sender, message)
-                self._members_agree = False
-            elif isinstance(message, Piece | PieceAsked | SnapshotOffered | SnapshotAdopted):
-                self._of_snapshot(now, item.sender, message)
-            elif isinstance(message, EndAsked):
-                self._group.ask_end(now, item.sender, message.number)
-            elif isinstance(message, EndKnown):
-                self._doubts.end_known(message)
-            elif isinstance(message, MoveWanted):
-                self._move_wanted(now, item.sender, message)
-            elif isinstance(message, Wish):
-                if isinstance(message, MoveReady):
-                    self._moves.note_answer(item.sender, message)
-                self._claims.grant(now, message, item.sender)
-            elif isinstance(message, OfGroup):
-                messages.append(message)
+            else:
+                self._restless = True
+                self._rare(now, item.sender, message, messages)
+
+    def _rare(self, now: int, sender: int, message: PeerMessage, messages: list[OfGroup]) -> None:
+        """Pass a message to a part of this member: all that is neither of a replica nor a heartbeat."""
+        if isinstance(message, Announcement):
+            self._founding.heard(now, sender, message)
+            self._members_agree = False
+        elif isinstance(message, Piece | PieceAsked | SnapshotOffered | SnapshotAdopted):
+            self._of_snapshot(now, sender, message)
+        elif isinstance(message, EndAsked):
+            self._group.ask_end(now, sender, message.number)
+        elif isinstance(message, EndKnown):
+            self._doubts.end_known(message)
+        elif isinstance(message, MoveWanted):
+            self._move_wanted(now, sender, message)
+        elif isinstance(message, Wish):
+            if isinstance(message, MoveReady):
+                self._moves.note_answer(sender, message)
+            self._claims.grant(now, message, sender)
+        elif isinstance(message, OfGroup):
+            messages.append(message)
 
     def _of_snapshot(
         self, now: int, sender: int, message: Piece | PieceAsked | SnapshotOffered | SnapshotAdopted
@@ -375,18 +395,23 @@ class Member:
         if isinstance(effect, Kept | Declined):
             kept = isinstance(effect, Kept)
             if self._doubts.take_answer(effect.ask, kept):
+                self._restless = True
                 self._replicas.doubts_noted(now, self._doubts.in_doubt())
-            elif not self._group.take_answer(now, effect.ask, kept):
+            elif self._group.take_answer(now, effect.ask, kept):
+                self._restless = True
+            else:
                 self._replicas.take_answer(now, effect.ask, kept)
         elif isinstance(effect, Placed):
             self._replicas.placed(now, effect)
         elif isinstance(effect, Replicate):
             if effect.stream_id == CATALOG:
+                self._restless = True
                 self._group.replicate(now, effect.position)
             else:
                 self._replicas.replicate(now, effect)
         elif isinstance(effect, Confirm):
             if effect.stream_id == CATALOG:
+                self._restless = True
                 self._group.confirm(now, effect.question)
             else:
                 self._replicas.confirm(now, effect)
@@ -518,14 +543,10 @@ class Member:
             for raft_message in group.out:
                 self._to(raft_message.to, OfGroup(self._founding.directory, group.is_doubtful, raft_message))
             group.out = []
-        if replicas.out:
-            for node, message in replicas.out:
+        if replicas.out or moves.out:
+            for node, message in (*replicas.out, *moves.out):
                 self._to(node, message)
-            replicas.out = []
-        if moves.out:
-            for node, question in moves.out:
-                self._to(node, question)
-            moves.out = []
+            replicas.out, moves.out = [], []
         if replicas.wishes or moves.wishes:
             if group.leader:
                 self._out.setdefault(group.leader, []).extend([*replicas.wishes, *moves.wishes])

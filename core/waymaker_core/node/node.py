@@ -291,7 +291,8 @@ class Node(MemberView):
             self._on_timer[timer](key)
         self._indexes.resume()
         self._leadership.lead_applied()
-        self._incarnations.end_passing()
+        if state.passing:
+            self._incarnations.end_passing()
         if state.dirty:
             self._process_dirty()
         self._scheduler.serve()
