@@ -164,7 +164,7 @@ def test_a_world_notices_each_rule_that_is_left_out(name: str) -> None:
 def first_broken(name: str) -> str:
     """Return the check that notices first, in some worlds, that a rule is left out; empty where none does."""
     with MOVE_RULES[name].planted():
-        for seed in range(1, 9):
+        for seed in range(11, 19):
             try:
                 MovesWorld(seed, healthy=True).run(12 * SECOND)
             except Violation as broken:
