@@ -181,7 +181,9 @@ class Member:
         # What group and replicas ask for stands before anything that the node decides in this step: a replica that has obeyed
         # a newer claim takes the log to end where it ended then, and could be verified with records that it knows nothing of.
         for_node = left_over + self._take_node_inputs(ms) + for_node
-        if for_node or now.mono_ns >= self._node_at:
+        if (
+            for_node or self._moves or now.mono_ns >= self._node_at
+        ):  # a move that has just begun goes on behind the node
             self._step_node(now, for_node)
         self._send(ms)
         if self._restless:
@@ -403,18 +405,16 @@ class Member:
                 self._replicas.take_answer(now, effect.ask, kept)
         elif isinstance(effect, Placed):
             self._replicas.placed(now, effect)
-        elif isinstance(effect, Replicate):
-            if effect.stream_id == CATALOG:
-                self._restless = True
+        elif isinstance(effect, Replicate | Confirm) and effect.stream_id == CATALOG:
+            self._restless = True
+            if isinstance(effect, Replicate):
                 self._group.replicate(now, effect.position)
             else:
-                self._replicas.replicate(now, effect)
-        elif isinstance(effect, Confirm):
-            if effect.stream_id == CATALOG:
-                self._restless = True
                 self._group.confirm(now, effect.question)
-            else:
-                self._replicas.confirm(now, effect)
+        elif isinstance(effect, Replicate):
+            self._replicas.replicate(now, effect)
+        elif isinstance(effect, Confirm):
+            self._replicas.confirm(now, effect)
         elif isinstance(effect, RecordsRead):
             self._replicas.records_read(now, effect)
         elif isinstance(effect, SnapshotPiece | PieceStored | TransferEnded):
@@ -544,7 +544,8 @@ class Member:
                 self._to(raft_message.to, OfGroup(self._founding.directory, group.is_doubtful, raft_message))
             group.out = []
         if replicas.out or moves.out:
-            for node, message in (*replicas.out, *moves.out):
+            others: list[tuple[int, PeerMessage]] = [*replicas.out, *moves.out]
+            for node, message in others:
                 self._to(node, message)
             replicas.out, moves.out = [], []
         if replicas.wishes or moves.wishes:
