@@ -62,12 +62,7 @@ def test_what_is_skipped_has_nothing_to_do(name: str, monkeypatch: pytest.Monkey
     assert _does(monkeypatch, WORLDS[name], _looking_at_all) == (steps, done)
 
 
-def test_a_part_that_was_changed_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comparison bites: a member that forgets what changed a part does not do the same."""
-
-    def run() -> None:
-        world = MembersWorld(5)
-        world.machines.start()
-        world.machines.run_for(2 * SECOND)
-
+def test_a_part_that_waits_for_no_deadline_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison bites: a member that looks at its parts where they are due alone does not do the same."""
+    run = WORLDS["moves"]
     assert _does(monkeypatch, run, _never_restless) != _does(monkeypatch, run, step_of_member)
