@@ -125,7 +125,7 @@ class Member:
         """The monotonic nanosecond at which the node is to be stepped without an input; it changes with its steps alone."""
         self._parts_at = 0
         """The moment at which a part has something to do without an input, as the end of the last step has found."""
-        self._restless = True
+        self._parts_dirty = True
         """True while the parts are looked at in each step: one of them waits for what no deadline says, or was changed."""
         self._members_agree = False
         """True while the group's members are known to be those that are heard."""
@@ -162,13 +162,13 @@ class Member:
                 self._moves.held.withdraw(each.token)
                 for_node.append(each)
             elif isinstance(each, Drain):
-                self._restless = True
+                self._parts_dirty = True
                 self._leaving.begin_to_leave(ms)
                 self._held_drain, self._beat_at = each, ms
             else:
                 for_node.append(each)
-        if messages or self._restless or ms >= self._parts_at:
-            self._restless = True  # until the end of the step, where it is known anew
+        if messages or self._parts_dirty or ms >= self._parts_at:
+            self._parts_dirty = True  # until the end of the step, where it is known anew
             self._beat(ms)
             self._group.step(ms, messages)
             self._tend_members(ms, bool(left_over))
@@ -181,12 +181,11 @@ class Member:
         # What group and replicas ask for stands before anything that the node decides in this step: a replica that has obeyed
         # a newer claim takes the log to end where it ended then, and could be verified with records that it knows nothing of.
         for_node = left_over + self._take_node_inputs(ms) + for_node
-        if (
-            for_node or self._moves or now.mono_ns >= self._node_at
-        ):  # a move that has just begun goes on behind the node
+        # A move that has begun in this step goes on behind the node.
+        if for_node or self._moves or now.mono_ns >= self._node_at:
             self._step_node(now, for_node)
         self._send(ms)
-        if self._restless:
+        if self._parts_dirty:
             self._look_at_parts()
         effects, self._effects = self._effects, []
         return effects
@@ -194,12 +193,12 @@ class Member:
     def _look_at_parts(self) -> None:
         """Note when the parts are due, and if one of them has to be looked at in each step.
 
-        All but the replicas, which have deadlines of their own. What changes a part in between sets `_restless`.
+        All but the replicas, which have deadlines of their own. What changes a part in between sets `_parts_dirty`.
         """
         group, doubts, stays = self._group, self._doubts, self._leaving.stage is Stage.STAYING
         leads = group.is_led_here
         waits = doubts.is_torn or group.was_doubtful or bool(group.ends) or (leads and not self._members_agree)
-        self._restless = waits or not stays or len(self._moves) > 0 or group.condition != Condition.GROUPED
+        self._parts_dirty = waits or not stays or len(self._moves) > 0 or group.condition != Condition.GROUPED
         moves_at = min(self._moves.next_deadline(), self._leaving.next_deadline())
         sweep_at = self._sweep.next_deadline() if leads and stays else NEVER
         asks_at = min(group.next_deadline(), self._claims.next_deadline(), doubts.next_deadline())
@@ -304,10 +303,10 @@ class Member:
                 )
                 self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
             else:
-                self._restless = True
-                self._rare(now, item.sender, message, messages)
+                self._parts_dirty = True
+                self._pass_to_part(now, item.sender, message, messages)
 
-    def _rare(self, now: int, sender: int, message: PeerMessage, messages: list[OfGroup]) -> None:
+    def _pass_to_part(self, now: int, sender: int, message: PeerMessage, messages: list[OfGroup]) -> None:
         """Pass a message to a part of this member: all that is neither of a replica nor a heartbeat."""
         if isinstance(message, Announcement):
             self._founding.heard(now, sender, message)
@@ -397,16 +396,16 @@ class Member:
         if isinstance(effect, Kept | Declined):
             kept = isinstance(effect, Kept)
             if self._doubts.take_answer(effect.ask, kept):
-                self._restless = True
+                self._parts_dirty = True
                 self._replicas.doubts_noted(now, self._doubts.in_doubt())
             elif self._group.take_answer(now, effect.ask, kept):
-                self._restless = True
+                self._parts_dirty = True
             else:
                 self._replicas.take_answer(now, effect.ask, kept)
         elif isinstance(effect, Placed):
             self._replicas.placed(now, effect)
         elif isinstance(effect, Replicate | Confirm) and effect.stream_id == CATALOG:
-            self._restless = True
+            self._parts_dirty = True
             if isinstance(effect, Replicate):
                 self._group.replicate(now, effect.position)
             else:
@@ -452,13 +451,12 @@ class Member:
         if self._held_drain is not None and self._leaving.stage is Stage.LEFT:
             inputs.append(self._held_drain)
             self._held_drain = None
-        claims = self._claims
-        if claims.claims:
-            inputs.append(self._own_call(ClaimStreams(list(claims.claims.values()))))
-            claims.claims = {}
-        if claims.openings:
-            inputs.append(self._own_call(OpenAuthorities(list(claims.openings.values()))))
-            claims.openings = {}
+        if self._claims.claims:
+            claims, self._claims.claims = self._claims.claims, {}
+            inputs.append(self._own_call(ClaimStreams(list(claims.values()))))
+        if self._claims.openings:
+            openings, self._claims.openings = self._claims.openings, {}
+            inputs.append(self._own_call(OpenAuthorities(list(openings.values()))))
         if moves.released:
             released, moves.released = moves.released, []
             for call in released:

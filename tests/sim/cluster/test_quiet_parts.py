@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.sim.cluster.test_moves import MovesWorld
 from waymaker_core.cluster.effects import ToPeer
 from waymaker_core.cluster.member import Member
 from waymaker_core.model.types import Now
 from waymaker_sim.kernel.events import SECOND
+from waymaker_sim.members.moves_world import MovesWorld
 from waymaker_sim.members.world import MembersWorld
 
 Step = Callable[[Member, Now, Sequence[Any]], list[Any]]
@@ -21,13 +21,13 @@ step_of_member: Step = Member.step
 
 def _looking_at_all(member: Member, now: Now, inputs: Sequence[Any]) -> list[Any]:
     """Let a member look at each part, and step its node, whatever they have to do."""
-    member._restless, member._node_at = True, 0
+    member._parts_dirty, member._node_at = True, 0
     return step_of_member(member, now, inputs)
 
 
-def _never_restless(member: Member, now: Now, inputs: Sequence[Any]) -> list[Any]:
+def _looking_where_due(member: Member, now: Now, inputs: Sequence[Any]) -> list[Any]:
     """Let a member look at its parts where they are due alone."""
-    member._restless = False
+    member._parts_dirty = False
     return step_of_member(member, now, inputs)
 
 
@@ -65,4 +65,4 @@ def test_what_is_skipped_has_nothing_to_do(name: str, monkeypatch: pytest.Monkey
 def test_a_part_that_waits_for_no_deadline_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison bites: a member that looks at its parts where they are due alone does not do the same."""
     run = WORLDS["moves"]
-    assert _does(monkeypatch, run, _never_restless) != _does(monkeypatch, run, step_of_member)
+    assert _does(monkeypatch, run, _looking_where_due) != _does(monkeypatch, run, step_of_member)
