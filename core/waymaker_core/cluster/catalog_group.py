@@ -121,7 +121,8 @@ class CatalogGroup:
         self._durable = 0
         """The position up to which the node, as the leader, has its records durable."""
         self._leads = False
-        self._was_doubtful = False
+        self.was_doubtful = False
+        """True from the moment on at which it applied something in doubt, until `take_end_of_doubt`."""
         self._ends: dict[int, tuple[int, int]] = {}
         """By token of a read: the member that asks for the end of the catalog, and its number."""
         self._asked_ends = 0
@@ -183,6 +184,8 @@ class CatalogGroup:
         if self._raft is None:
             if now >= self._read_at and not self._open:
                 self._begin(now)
+            return
+        if not messages and now < self.next_deadline():
             return
         self.snapshots.ask_due(now)
         members = self._raft.members
@@ -258,8 +261,8 @@ class CatalogGroup:
     def take_end_of_doubt(self) -> bool:
         """Return True once, when the log here is known to lack nothing."""
         raft = self._raft
-        if self._was_doubtful and raft is not None and not raft.is_doubtful:
-            self._was_doubtful = False
+        if self.was_doubtful and raft is not None and not raft.is_doubtful:
+            self.was_doubtful = False
             return True
         return False
 
@@ -290,20 +293,24 @@ class CatalogGroup:
         self._raft, self._is_founding = None, True
         self._ask(_FIRST, Append(self._take_ask(), CATALOG, node.log_end(CATALOG) + 1, records))
 
-    def change_members(self, now: int, changes: Iterable[Change]) -> None:
-        """Propose changes of the members, as the leader; the group takes one at a time.
+    def change_members(self, now: int, changes: Iterable[Change]) -> bool:
+        """Propose changes of the members, as the leader; the group takes one at a time. Return True if there are none.
 
         The node must have decided nothing that is not proposed, and must be handed `node_inputs` before it decides more: the
         record of the change has the position behind the last proposal.
         """
         raft = self._raft
         if raft is None or not self._leads or raft.role != Role.LEADER or raft.members_index > raft.commit:
-            return
-        if self._node.log_end(CATALOG) == raft.last_index:
-            for change in changes:
-                self._run(now, [ProposeChange(0, change)])
-                if self._raft is not raft or self._node.log_end(CATALOG) != raft.last_index:
-                    return
+            return False
+        if self._node.log_end(CATALOG) != raft.last_index:
+            return False
+        are_none = True
+        for change in changes:
+            are_none = False
+            self._run(now, [ProposeChange(0, change)])
+            if self._raft is not raft or self._node.log_end(CATALOG) != raft.last_index:
+                break
+        return are_none
 
     def take_node_inputs(self) -> list[NodeInput]:
         """Take what the node is to do."""
@@ -324,18 +331,14 @@ class CatalogGroup:
         return NO_MEMBERS if self._raft is None else self._raft.members
 
     def _run(self, now: int, inputs: list[RaftInput]) -> None:
-        while inputs and self._raft is not None:
+        while self._raft is not None:
             effects = self._raft.step(now, inputs)
             inputs = []
             for effect in effects:
                 self._perform(now, effect, inputs)
             inputs += self._saved()
-        if self._raft is not None:
-            for effect in self._raft.step(now, []):
-                self._perform(now, effect, inputs)
-            inputs += self._saved()
-            if inputs:
-                self._run(now, inputs)
+            if not inputs:
+                break
         if self.leader not in (0, self._last_leader):
             self._last_leader = self.leader
             self.leader_changes += 1
@@ -351,7 +354,7 @@ class CatalogGroup:
         elif isinstance(effect, Apply):
             last = effect.first + len(effect.entries) - 1
             self.node_inputs.append(Replicated(CATALOG, last))
-            self._was_doubtful = self._was_doubtful or (self._raft is not None and self._raft.is_doubtful)
+            self.was_doubtful = self.was_doubtful or (self._raft is not None and self._raft.is_doubtful)
             inputs.append(Applied(last))
         elif isinstance(effect, RoleChanged):
             raft = self._raft
@@ -463,8 +466,8 @@ class CatalogGroup:
             self._founded = self._founded if kept else None
         if not kept:
             self._begin_again(now)
-        if self._raft is not None:
-            self._run(now, self._saved())
+        if self._raft is not None and (saved := self._saved()):
+            self._run(now, saved)
         return True
 
     def _begin_again(self, now: int) -> None:

@@ -18,6 +18,7 @@ from waymaker_core.api.inputs import KeepDoubts
 from waymaker_core.cluster.peer_messages import EndAsked, EndKnown
 from waymaker_core.model.types import CATALOG
 from waymaker_core.node.node import Node
+from waymaker_core.replication.state import NEVER
 
 ASK_MS: Final = 200
 """The time after which a question without an answer is asked again."""
@@ -47,9 +48,9 @@ class Doubts:
         self._number += 1
         return EndAsked(self._number)
 
-    def next_deadline(self) -> int | None:
-        """Return the moment of the next question; None where there is none to ask."""
-        return self._ask_at if self.is_torn and self._end is None else None
+    def next_deadline(self) -> int:
+        """Return the moment of the next question; `NEVER` where there is none to ask."""
+        return self._ask_at if self.is_torn and self._end is None else NEVER
 
     def end_known(self, answer: EndKnown) -> None:
         """Take the leader's answer to a question of this run."""

@@ -28,7 +28,7 @@ from waymaker_core.api.effects import (
     SnapshotPiece,
     TransferEnded,
 )
-from waymaker_core.api.inputs import Call, Cancel, Drain, KeepDoubts
+from waymaker_core.api.inputs import Call, Cancel, Drain, KeepDoubts, Replicated
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.cluster.catalog_group import CatalogGroup, GroupView
 from waymaker_core.cluster.claims import Claims
@@ -72,6 +72,7 @@ from waymaker_core.node import NodeConfig, open_node
 from waymaker_core.node.calls import OF_THIS_NODE
 from waymaker_core.node.node import Node
 from waymaker_core.raft.message_codec import CorruptMessage
+from waymaker_core.replication.state import NEVER
 
 MS: Final = 1_000_000
 ROUNDS_MAX: Final = 16
@@ -120,6 +121,14 @@ class Member:
         self._figures = NodeFigures(node, self._liveness)
         self._sums, self._sums_at = Sums(), ms
         self._beat_at = ms
+        self._node_at = 0
+        """The monotonic nanosecond at which the node is to be stepped without an input; it changes with its steps alone."""
+        self._parts_at = 0
+        """The moment at which a part has something to do without an input, as the end of the last step has found."""
+        self._parts_dirty = True
+        """True while the parts are looked at in each step: one of them waits for what no deadline says, or was changed."""
+        self._members_agree = False
+        """True while the group's members are known to be those that are heard."""
         self._effects: list[MemberEffect] = []
         self._left_over: list[NodeInput] = []
         self._own_inputs: list[NodeInput] = []
@@ -153,45 +162,77 @@ class Member:
                 self._moves.held.withdraw(each.token)
                 for_node.append(each)
             elif isinstance(each, Drain):
+                self._parts_dirty = True
                 self._leaving.begin_to_leave(ms)
                 self._held_drain, self._beat_at = each, ms
             else:
                 for_node.append(each)
-        self._beat(ms)
-        self._group.step(ms, messages)
-        self._tend_members(ms, bool(left_over))
-        self._settle_doubts(ms)
-        self._replicas.step_due(ms)
-        self._claims.claim_for_the_silent(ms)
-        self._move(ms)
+        if messages or self._parts_dirty or ms >= self._parts_at:
+            self._parts_dirty = True  # until the end of the step, where it is known anew
+            self._beat(ms)
+            self._group.step(ms, messages)
+            self._tend_members(ms, bool(left_over))
+            self._settle_doubts(ms)
+            self._replicas.step_due(ms)
+            self._claims.claim_for_the_silent(ms)
+            self._move(ms)
+        else:
+            self._replicas.step_due(ms)
         # What group and replicas ask for stands before anything that the node decides in this step: a replica that has obeyed
         # a newer claim takes the log to end where it ended then, and could be verified with records that it knows nothing of.
         for_node = left_over + self._take_node_inputs(ms) + for_node
-        for _ in range(ROUNDS_MAX):
-            for effect in self.node.step(now, for_node):
-                self._take(ms, effect)
-            self._moves.go_on(ms)
-            for_node = self._take_node_inputs(ms)
-            if not for_node:
-                break
-        self._left_over = for_node
+        # A move that has begun in this step goes on behind the node.
+        if for_node or self._moves or now.mono_ns >= self._node_at:
+            self._step_node(now, for_node)
         self._send(ms)
+        if self._parts_dirty:
+            self._look_at_parts()
         effects, self._effects = self._effects, []
         return effects
+
+    def _look_at_parts(self) -> None:
+        """Note when the parts are due, and if one of them has to be looked at in each step.
+
+        All but the replicas, which have deadlines of their own. What changes a part in between sets `_parts_dirty`.
+        """
+        group, doubts, stays = self._group, self._doubts, self._leaving.stage is Stage.STAYING
+        leads = group.is_led_here
+        waits = doubts.is_torn or group.was_doubtful or bool(group.ends) or (leads and not self._members_agree)
+        self._parts_dirty = waits or not stays or len(self._moves) > 0 or group.condition != Condition.GROUPED
+        moves_at = min(self._moves.next_deadline(), self._leaving.next_deadline())
+        sweep_at = self._sweep.next_deadline() if leads and stays else NEVER
+        asks_at = min(group.next_deadline(), self._claims.next_deadline(), doubts.next_deadline())
+        self._parts_at = min(self._beat_at, asks_at, moves_at, sweep_at)
+
+    def _step_node(self, now: Now, inputs: list[NodeInput]) -> None:
+        """Let the node take inputs, and what follows from its effects, until nothing is left to do."""
+        ms = now.mono_ns // MS
+        for _ in range(ROUNDS_MAX):
+            for effect in self.node.step(now, inputs):
+                self._take(ms, effect)
+            self._moves.go_on(ms)
+            inputs = self._take_node_inputs(ms)
+            if not inputs or self._may_wait(inputs):
+                break
+        self._left_over = inputs
+        deadline = self.node.next_deadline()
+        self._node_at = NEVER if deadline is None else deadline
+
+    def _may_wait(self, inputs: list[NodeInput]) -> bool:
+        """Return True if acknowledgments are to leave, and nothing is left but to apply what other nodes lead.
+
+        No caller waits for that here, but one may wait for the acknowledgments. So it is done in the next step, at once.
+        """
+        led = self._replicas.led
+        return bool(self._replicas.out) and all(
+            type(each) is Replicated and each.stream_id != CATALOG and each.stream_id not in led for each in inputs
+        )
 
     def next_deadline(self) -> int | None:
         """Return the monotonic nanosecond at which `step` must be called at the latest, even without inputs."""
         if self._left_over:
             return 0
-        own_moves = min(self._moves.next_deadline(), self._leaving.next_deadline())
-        if self._group.is_led_here and not self.is_leaving:
-            own_moves = min(own_moves, self._sweep.next_deadline())
-        group_at = min(self._group.next_deadline(), self._replicas.next_deadline())
-        own = min(group_at, self._beat_at, self._claims.next_deadline(), own_moves) * MS
-        asks_at = self._doubts.next_deadline()
-        own = own if asks_at is None else min(own, asks_at * MS)
-        node = self.node.next_deadline()
-        return own if node is None else min(own, node)
+        return min(min(self._parts_at, self._replicas.next_deadline()) * MS, self._node_at)
 
     @property
     def leads_catalog(self) -> bool:
@@ -261,22 +302,29 @@ class Member:
                     now, item.sender, message.run, leaving=message.leaving > 0, stalled=message.stalled > 0
                 )
                 self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
-            elif isinstance(message, Announcement):
-                self._founding.heard(now, item.sender, message)
-            elif isinstance(message, Piece | PieceAsked | SnapshotOffered | SnapshotAdopted):
-                self._of_snapshot(now, item.sender, message)
-            elif isinstance(message, EndAsked):
-                self._group.ask_end(now, item.sender, message.number)
-            elif isinstance(message, EndKnown):
-                self._doubts.end_known(message)
-            elif isinstance(message, MoveWanted):
-                self._move_wanted(now, item.sender, message)
-            elif isinstance(message, Wish):
-                if isinstance(message, MoveReady):
-                    self._moves.note_answer(item.sender, message)
-                self._claims.grant(now, message, item.sender)
-            elif isinstance(message, OfGroup):
-                messages.append(message)
+            else:
+                self._parts_dirty = True
+                self._pass_to_part(now, item.sender, message, messages)
+
+    def _pass_to_part(self, now: int, sender: int, message: PeerMessage, messages: list[OfGroup]) -> None:
+        """Pass a message to a part of this member: all that is neither of a replica nor a heartbeat."""
+        if isinstance(message, Announcement):
+            self._founding.heard(now, sender, message)
+            self._members_agree = False
+        elif isinstance(message, Piece | PieceAsked | SnapshotOffered | SnapshotAdopted):
+            self._of_snapshot(now, sender, message)
+        elif isinstance(message, EndAsked):
+            self._group.ask_end(now, sender, message.number)
+        elif isinstance(message, EndKnown):
+            self._doubts.end_known(message)
+        elif isinstance(message, MoveWanted):
+            self._move_wanted(now, sender, message)
+        elif isinstance(message, Wish):
+            if isinstance(message, MoveReady):
+                self._moves.note_answer(sender, message)
+            self._claims.grant(now, message, sender)
+        elif isinstance(message, OfGroup):
+            messages.append(message)
 
     def _of_snapshot(
         self, now: int, sender: int, message: Piece | PieceAsked | SnapshotOffered | SnapshotAdopted
@@ -348,21 +396,24 @@ class Member:
         if isinstance(effect, Kept | Declined):
             kept = isinstance(effect, Kept)
             if self._doubts.take_answer(effect.ask, kept):
+                self._parts_dirty = True
                 self._replicas.doubts_noted(now, self._doubts.in_doubt())
-            elif not self._group.take_answer(now, effect.ask, kept):
+            elif self._group.take_answer(now, effect.ask, kept):
+                self._parts_dirty = True
+            else:
                 self._replicas.take_answer(now, effect.ask, kept)
         elif isinstance(effect, Placed):
             self._replicas.placed(now, effect)
-        elif isinstance(effect, Replicate):
-            if effect.stream_id == CATALOG:
+        elif isinstance(effect, Replicate | Confirm) and effect.stream_id == CATALOG:
+            self._parts_dirty = True
+            if isinstance(effect, Replicate):
                 self._group.replicate(now, effect.position)
             else:
-                self._replicas.replicate(now, effect)
-        elif isinstance(effect, Confirm):
-            if effect.stream_id == CATALOG:
                 self._group.confirm(now, effect.question)
-            else:
-                self._replicas.confirm(now, effect)
+        elif isinstance(effect, Replicate):
+            self._replicas.replicate(now, effect)
+        elif isinstance(effect, Confirm):
+            self._replicas.confirm(now, effect)
         elif isinstance(effect, RecordsRead):
             self._replicas.records_read(now, effect)
         elif isinstance(effect, SnapshotPiece | PieceStored | TransferEnded):
@@ -377,29 +428,39 @@ class Member:
             self._effects.append(effect)
 
     def _take_node_inputs(self, now: int) -> list[NodeInput]:
-        group, replicas = self._group, self._replicas
-        if group.is_led_here:
+        """Take what the parts want done by the node, the group's first."""
+        replicas, moves, snapshots = self._replicas, self._moves, self._replicas.snapshots
+        if (replicas.wishes or moves.wishes) and self._group.is_led_here:
             wishes, replicas.wishes = replicas.wishes, []
-            ready, self._moves.wishes = self._moves.wishes, []
+            ready, moves.wishes = moves.wishes, []
             for wish in (*wishes, *ready):
                 self._claims.grant(now, wish, self.node.config.node_id)
-        inputs: list[NodeInput] = [*replicas.snapshots.node_inputs]
-        replicas.snapshots.node_inputs = []
-        inputs = group.take_node_inputs() + replicas.node_inputs + inputs + self._moves.node_inputs + self._own_inputs
-        replicas.node_inputs, self._moves.node_inputs, self._own_inputs = [], [], []
+        inputs = self._group.take_node_inputs()
+        if replicas.node_inputs:
+            inputs += replicas.node_inputs
+            replicas.node_inputs = []
+        if snapshots.node_inputs:
+            inputs += snapshots.node_inputs
+            snapshots.node_inputs = []
+        if moves.node_inputs:
+            inputs += moves.node_inputs
+            moves.node_inputs = []
+        if self._own_inputs:
+            inputs += self._own_inputs
+            self._own_inputs = []
         if self._held_drain is not None and self._leaving.stage is Stage.LEFT:
             inputs.append(self._held_drain)
             self._held_drain = None
-        claims = self._claims
-        if claims.claims:
-            inputs.append(self._own_call(ClaimStreams(list(claims.claims.values()))))
-            claims.claims = {}
-        if claims.openings:
-            inputs.append(self._own_call(OpenAuthorities(list(claims.openings.values()))))
-            claims.openings = {}
-        released, self._moves.released = self._moves.released, []
-        for call in released:
-            self._route(call, inputs)
+        if self._claims.claims:
+            claims, self._claims.claims = self._claims.claims, {}
+            inputs.append(self._own_call(ClaimStreams(list(claims.values()))))
+        if self._claims.openings:
+            openings, self._claims.openings = self._claims.openings, {}
+            inputs.append(self._own_call(OpenAuthorities(list(openings.values()))))
+        if moves.released:
+            released, moves.released = moves.released, []
+            for call in released:
+                self._route(call, inputs)
         return inputs
 
     # ------------------------------------------------------------------ members
@@ -413,12 +474,16 @@ class Member:
             if first is not None:
                 group.found(first)
             self._say_obstacle(founding.obstacle(now, condition))
-        elif group.is_led_here and not busy:
-            group.change_members(now, founding.changes(now, group.members))
+        elif not group.is_led_here:
+            self._members_agree = False
+        elif not busy and not self._members_agree:
+            self._members_agree = group.change_members(now, founding.changes(now, group.members))
 
     def _settle_doubts(self, now: int) -> None:
         """Learn which claims this member may have forgotten, where its journal ended with a tear, and answer others that do."""
         group, doubts, own = self._group, self._doubts, self.node.config.node_id
+        if not doubts.is_torn and not group.ends and not group.was_doubtful:
+            return
         question = doubts.question(now)
         if question is not None and group.leader == own:
             group.ask_end(now, own, question.number)
@@ -471,25 +536,39 @@ class Member:
 
     def _send(self, now: int) -> None:
         """Send to each other member all that there is for it by now, in one frame."""
-        group, replicas, out = self._group, self._replicas, self._out
-        for raft_message in group.out:
-            self._to(raft_message.to, OfGroup(self._founding.directory, group.is_doubtful, raft_message))
-        for node, message in replicas.out:
-            out.setdefault(node, []).append(message)
-        for node, question in self._moves.out:
-            out.setdefault(node, []).append(question)
-        self._moves.out = []
-        if group.leader and (replicas.wishes or self._moves.wishes):
-            out.setdefault(group.leader, []).extend([*replicas.wishes, *self._moves.wishes])
-        for node, of_snapshot in (*group.snapshots.out, *replicas.snapshots.out):
-            self._effects += [ToPeer(node, Lane.BULK, frame) for frame in frames_of([of_snapshot])]
-        group.snapshots.out, replicas.snapshots.out = [], []
-        group.out, replicas.out, replicas.wishes, self._out = [], [], [], {}
-        self._moves.wishes = []
+        group, replicas, moves = self._group, self._replicas, self._moves
+        if group.out:
+            for raft_message in group.out:
+                self._to(raft_message.to, OfGroup(self._founding.directory, group.is_doubtful, raft_message))
+            group.out = []
+        if replicas.out or moves.out:
+            others: list[tuple[int, PeerMessage]] = [*replicas.out, *moves.out]
+            for node, message in others:
+                self._to(node, message)
+            replicas.out, moves.out = [], []
+        if replicas.wishes or moves.wishes:
+            if group.leader:
+                self._out.setdefault(group.leader, []).extend([*replicas.wishes, *moves.wishes])
+            replicas.wishes, moves.wishes = [], []
+        if group.snapshots.out or replicas.snapshots.out:
+            for node, of_snapshot in (*group.snapshots.out, *replicas.snapshots.out):
+                self._effects += [ToPeer(node, Lane.BULK, frame) for frame in frames_of([of_snapshot])]
+            group.snapshots.out, replicas.snapshots.out = [], []
+        if self._out:
+            self._send_live()
+        if replicas.logs:
+            self._effects += replicas.logs
+            replicas.logs = []
+
+    def _send_live(self) -> None:
+        """Send what is small or urgent. Members that get the same, as followers that keep up do, share its bytes."""
+        out, self._out = self._out, {}
+        last: list[PeerMessage] = []
+        frames: list[bytes] = []
         for node, messages in out.items():
-            self._effects += [ToPeer(node, Lane.LIVE, frame) for frame in frames_of(messages)]
-        self._effects += replicas.logs
-        replicas.logs = []
+            if messages != last:
+                last, frames = messages, list(frames_of(messages))
+            self._effects += [ToPeer(node, Lane.LIVE, frame) for frame in frames]
 
     # ------------------------------------------------------------------ planned moves
 
@@ -502,17 +581,17 @@ class Member:
 
     def _move(self, now: int) -> None:
         """Take the next steps of planned moves, of the sweep, and of leaving."""
-        group, own = self._group, self.node.config.node_id
+        group, stays = self._group, self._leaving.stage is Stage.STAYING
         self._moves.go_on(now)
         if not group.is_led_here:
             self._sweep.forget_moves()
-        elif self._leaving.stage is Stage.STAYING and (asked := self._sweep.next_wish(now)) is not None:
+        elif stays and (asked := self._sweep.next_wish(now)) is not None:
             primary, wanted = asked
-            if primary == own:
+            if primary == self.node.config.node_id:
                 self._moves.begin_move(now, *wanted)
             else:
                 self._to(primary, wanted)
-        if self._leaving.leave_on(now, group.is_led_here, group.leader):
+        if not stays and self._leaving.leave_on(now, group.is_led_here, group.leader):
             group.hand_over(now)
 
     def _own_call(self, request: ClaimStreams | OpenAuthorities) -> Call:

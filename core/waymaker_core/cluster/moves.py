@@ -110,6 +110,8 @@ class Moves:
     def go_on(self, now: int) -> None:
         """Take the next steps of all moves; end those that are done, and those that take too long."""
         self._now = now
+        if not self._moves:
+            return
         for stream_id, move in list(self._moves.items()):
             if self._is_over(stream_id, move):
                 self._end(stream_id)
@@ -144,7 +146,9 @@ class Moves:
 
     def next_deadline(self) -> int:
         """Return the moment at which a move ends, or is asked for again."""
-        return min((self._next_of(move) for move in self._moves.values()), default=NEVER)
+        if not self._moves:
+            return NEVER
+        return min(self._next_of(move) for move in self._moves.values())
 
     def _next_of(self, move: Move) -> int:
         """Return the deadline of one move. A question that is overdue waits for what an input brings."""

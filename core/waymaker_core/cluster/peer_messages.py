@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, cast
 import cbor2
 
 from waymaker_core.api.inputs import SentRecord
+from waymaker_core.model.records import EpochRecord
 from waymaker_core.model.types import CATALOG
 from waymaker_core.raft import message_codec as raft_codec
 from waymaker_core.raft.message_codec import CorruptMessage
@@ -426,6 +427,8 @@ def _of_replicas(kind: type[ReplicaMessage], ids: list[int], group: list[object]
     count, names = len(ids), kind._fields
     if len(group) != 2 + len(names) + ("seat" in names):
         raise CorruptMessage(f"{len(group) - 2} columns where {len(names)} fields belong")
+    if count == 1:
+        return [_of_one(kind, ids[0], group, bodies)]
     at = 2
     fields: list[Sequence[object]] = []
     for name in names:
@@ -442,6 +445,33 @@ def _of_replicas(kind: type[ReplicaMessage], ids: list[int], group: list[object]
             fields.append(_numbers(column, count))
     messages = map(cast("Callable[[Iterable[object]], ReplicaMessage]", kind._make), zip(*fields, strict=True))
     return list(map(OfReplica, ids, messages))
+
+
+def _of_one(kind: type[ReplicaMessage], stream_id: int, group: list[object], bodies: _Bodies) -> OfReplica:
+    """Return the message of a group of one: what the columns say, and quicker. A lone publish has no other groups."""
+    values: list[object] = []
+    at = 2
+    for name in kind._fields:
+        value = group[at]
+        at += 1
+        if name == "seat":
+            values.append(Seat(_only_number(value), _only_number(group[at])))
+            at += 1
+        elif name == "records":
+            values.append(tuple([_record(each, bodies) for each in _list(_list(value, 1)[0])]))
+        elif name == "starts":
+            values.append(tuple(map(_start, _list(_list(value, 1)[0]))))
+        elif type(value) is int and 0 <= value < NUMBER_END:
+            values.append(value)
+        else:
+            values.append(_only_number(value))
+    make = cast("Callable[[Iterable[object]], ReplicaMessage]", kind._make)
+    return OfReplica(stream_id, make(values))
+
+
+def _only_number(column: object) -> int:
+    """Return the number of a column of one."""
+    return _number(column if type(column) is int else _list(column, 1)[0])
 
 
 def _seats(nodes: object, directories: object, count: int) -> Sequence[Seat]:
@@ -475,10 +505,11 @@ def _start(value: object) -> tuple[int, int]:
 def _record(value: object, bodies: _Bodies) -> SentRecord:
     kind, version, meta, length = _list(value, 4)
     record = SentRecord(_number(kind), _number(version), _bytes(meta), bodies.take(_number(length)))
-    try:
-        begun_epoch(record)
-    except (CorruptRecord, UnknownVersion) as problem:
-        raise CorruptMessage(str(problem)) from problem
+    if record.kind == EpochRecord.KIND:
+        try:
+            begun_epoch(record)
+        except (CorruptRecord, UnknownVersion) as problem:
+            raise CorruptMessage(str(problem)) from problem
     return record
 
 

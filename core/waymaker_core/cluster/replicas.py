@@ -78,6 +78,8 @@ class Replicas:
         self._deadlines = Deadlines()
         self._anew: dict[int, None] = {}
         """Streams that the catalog gives to this node, and that it cannot lead: it has stopped in their epoch."""
+        self.led: dict[int, Replica] = {}
+        """The replicas of the streams that this node leads."""
         self._lone: dict[int, None] = {}
         """Streams that this node leads without other replicas."""
         self._preferred: dict[int, tuple[int, int]] = {}
@@ -107,6 +109,7 @@ class Replicas:
                 self.node_inputs += [EndReading(stream_id, node) for node in dropped.readers()]
             self._deadlines.set(stream_id, NEVER)
             self._anew.pop(stream_id, None)
+            self.led.pop(stream_id, None)
             self._lone.pop(stream_id, None)
             self._preferred.pop(stream_id, None)
             return
@@ -291,14 +294,15 @@ class Replicas:
             self._anew[stream_id] = None
         elif self._anew:
             self._anew.pop(stream_id, None)
-        if self._is_lone(replica):
-            self._lone[stream_id] = None
-        elif self._lone:
+        if not replica.leads:
+            self.led.pop(stream_id, None)
             self._lone.pop(stream_id, None)
-
-    def _is_lone(self, replica: Replica) -> bool:
-        """Return True for a replica that leads without any other one."""
-        return replica.leads and replica.conf is not None and len(replica.conf.newest.replicas) == 1
+            return
+        self.led[stream_id] = replica
+        if replica.conf is not None and len(replica.conf.newest.replicas) == 1:
+            self._lone[stream_id] = None
+        else:
+            self._lone.pop(stream_id, None)
 
     def _needs_claim(self, replica: Replica) -> bool:
         """Return True for a replica that needs another epoch of its stream.

@@ -40,9 +40,7 @@ class Stalls:
         since = self._node.writing_since()
         self.disk_stalled = since is not None and now - since // MS >= self._settings.stall_ms
         waiting: dict[int, tuple[tuple[int, int], int]] = {}
-        for stream_id, replica in self._replicas.items():
-            if not replica.leads:
-                continue
+        for stream_id, replica in self._replicas.led.items():
             progress = replica.outstanding(self._node.log_end(stream_id))
             if progress is not None:
                 known = self._waiting.get(stream_id)

@@ -105,8 +105,11 @@ class Applier:
 
     def advance(self) -> None:
         """Apply what is committed, and let the answers leave that rest on it."""
+        written_records, carried = self._group_commit.take_written(), self._group_commit.take_carried()
+        if not written_records and not carried:
+            return
         replicating: dict[int, StreamLog] = {}
-        for written in self._group_commit.take_written():
+        for written in written_records:
             log = written.log
             if written.ask is not None:
                 self._state.effects.append(Kept(written.ask))
@@ -117,7 +120,7 @@ class Applier:
             else:
                 # Records of different logs are applied in the order of the journal.
                 self._commit(log, written.position)
-        for log in [*replicating.values(), *self._group_commit.take_carried()]:
+        for log in [*replicating.values(), *carried]:
             if log.stream_id in replicating:
                 self._state.effects.append(Replicate(log.stream_id, log.durable))
             self._commit(log, log.majority)

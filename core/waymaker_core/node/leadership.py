@@ -96,8 +96,11 @@ class Leadership:
     def lead_applied(self) -> None:
         """Begin to lead the streams, and the catalog, that wait for nothing any more."""
         state = self._state
-        self._begin_catalog()
+        if not state.catalog_leads:
+            self._begin_catalog()
         self._claims.claim_unclaimed()
+        if not state.opening:
+            return
         for stream_id, replica in list(state.opening.items()):
             if state.replicas.get(replica.id) is not replica:
                 del state.opening[stream_id]

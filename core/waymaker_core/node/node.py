@@ -291,7 +291,8 @@ class Node(MemberView):
             self._on_timer[timer](key)
         self._indexes.resume()
         self._leadership.lead_applied()
-        self._incarnations.end_passing()
+        if state.passing:
+            self._incarnations.end_passing()
         if state.dirty:
             self._process_dirty()
         self._scheduler.serve()
@@ -313,11 +314,13 @@ class Node(MemberView):
         self._space.make_spares()
         self._pins.settle()
         self._garbage.collect()
-        self._delete_orphans()
+        if self._orphans:
+            self._delete_orphans()
         self._indexes.trim()
         self._drain.advance()
-        state.effects += map(ConfChanged, state.conf_changes)
-        state.conf_changes = {}
+        if state.conf_changes:
+            state.effects += map(ConfChanged, state.conf_changes)
+            state.conf_changes = {}
         effects = self._halt_if_lost(state.effects)
         state.effects = []
         return effects

@@ -54,6 +54,7 @@ class Raft:
     ) -> None:  # fmt: skip
         validity.check_durable(durable)
         self._state = MemberState(id_, settings, seed, now, durable, directory)
+        self._deadline = _next_deadline(self._state)
 
     def step(self, now: int, inputs: Iterable[Input]) -> list[Effect]:
         """Take inputs in order, and do what is due by `now`, in milliseconds of a clock that never goes back."""
@@ -65,15 +66,13 @@ class Raft:
         if state.role != Role.STOPPED:
             _do_what_is_due(state)
             _end_step(state)
+        self._deadline = _next_deadline(state)
         effects, state.effects = state.effects, []
         return effects
 
     def next_deadline(self) -> int:
         """Return the moment at which to step if nothing happens before; far in the future if there is none."""
-        state = self._state
-        if state.leading is not None:
-            return replication.next_deadline(state.leading)
-        return state.election_deadline if state.may_campaign else NEVER
+        return self._deadline
 
     @property
     def role(self) -> Role:
@@ -135,6 +134,13 @@ class Raft:
     def meta_at(self, index: int) -> SnapshotMeta:
         """Return the meta of a snapshot of the state at an index, from the last snapshot to the last applied entry."""
         return self._state.log.meta_at(index)
+
+
+def _next_deadline(state: MemberState) -> int:
+    """Return the moment at which something is due. It changes in steps alone."""
+    if state.leading is not None:
+        return replication.next_deadline(state.leading)
+    return state.election_deadline if state.may_campaign else NEVER
 
 
 class Load(NamedTuple):

@@ -235,5 +235,6 @@ class MemberState:
 
     def next_hard(self) -> HardState | None:
         """Return the term and vote if the disk was not handed them yet."""
-        hard = HardState(self.term, self.vote)
-        return hard if hard != self.hard else None
+        if (self.term, self.vote) == self.hard:
+            return None
+        return HardState(self.term, self.vote)

@@ -30,7 +30,11 @@ class Claim(NamedTuple):
 
     def has_seat(self, seat: Seat) -> bool:
         """Return True for a replica of the set, in the directory that counts."""
-        return any(each.admits(seat) for each in self.replicas)
+        return seat in self.replicas or any(each.admits(seat) for each in self.replicas)
+
+    def has_node(self, node: int) -> bool:
+        """Return True for a node with a replica of the set."""
+        return node in [each.node for each in self.replicas]
 
 
 class Conf(NamedTuple):

@@ -147,7 +147,7 @@ def advance(state: ReplicaState, leading: Leading) -> None:
 def reached_by_majority(state: ReplicaState, leading: Leading) -> int:
     """Return the position up to which a majority of the epoch's set has the log, this node's disk among them."""
     ends = [follower.match for follower in leading.followers.values()]
-    if any(seat.node == state.seat.node for seat in leading.claim.replicas):
+    if leading.claim.has_node(state.seat.node):
         ends.append(leading.durable)
     ends.sort(reverse=True)
     return kept_here(leading, ends[leading.claim.majority - 1]) if len(ends) >= leading.claim.majority else -1
@@ -192,7 +192,7 @@ def confirm(state: ReplicaState, leading: Leading) -> None:
 
 def is_confirmed(state: ReplicaState, leading: Leading, round_: int) -> bool:
     """Return True if a majority of the set, this node among them, obeyed this epoch after a round began."""
-    own = any(seat.node == state.seat.node for seat in leading.claim.replicas)
+    own = leading.claim.has_node(state.seat.node)
     count = own + sum(follower.round >= round_ for follower in leading.followers.values())
     return count >= leading.claim.majority
 

@@ -341,10 +341,15 @@ def _do_what_is_due(state: ReplicaState) -> None:
 def _take_own(state: ReplicaState) -> None:
     """Take the messages that this replica sends to itself."""
     own = state.seat.node
-    while any(isinstance(each, Send) and each.to == own for each in state.effects):
+    while _sends_to(state, own):
         effects, state.effects = state.effects, []
         for each in effects:
             if isinstance(each, Send) and each.to == own:
                 _on_message(state, own, each.message)
             else:
                 state.effects.append(each)
+
+
+def _sends_to(state: ReplicaState, node: int) -> bool:
+    """Return True if a message to a node is among the effects."""
+    return bool([each for each in state.effects if type(each) is Send and each.to == node])

@@ -122,6 +122,8 @@ class NodeRunner:
         self._finished: deque[tuple[Job, JobResult]] = deque()
         self._sync_place = SyncPlace()
         self._lone_calls = LoneCalls(self._loop)
+        self._lone_frames = LoneCalls(self._loop)
+        """The same of frames from other members: where one at a time comes, a lone caller waits for it somewhere."""
         self._lone_since = 0.0
         """The time at which a lone caller's journal job was handed to the thread; 0: it is one of several callers."""
         self._halt: Halt | None = None
@@ -215,8 +217,13 @@ class NodeRunner:
             self._schedule()
 
     def from_peer(self, sender: int, data: bytes) -> None:
-        """Add a message of another member. Only for a member: a node has no peers."""
+        """Add a message of another member. Only for a member: a node has no peers.
+
+        One that comes alone, as those of a lone publish do, is stepped in the turn of the loop that brought it.
+        """
         self.push(FromPeer(sender, data))  # type: ignore[arg-type]
+        if self._lone_frames.one_more() and len(self._inputs) == 1 and len(self._calls) <= 1:
+            self._turn_at_once()
 
     @property
     def open_calls(self) -> int:
@@ -264,7 +271,11 @@ class NodeRunner:
 
     def turn_now(self) -> None:
         """Take the turn that is due right here. Only for a caller known to be alone: others' calls would not share it."""
-        if self._due is not None and not self._turning and len(self._calls) == 1:
+        if len(self._calls) == 1:
+            self._turn_at_once()
+
+    def _turn_at_once(self) -> None:
+        if self._due is not None and not self._turning:
             self._due.cancel()
             self._turn()
 

@@ -11,9 +11,10 @@ from waymaker.server.lone_calls import LONE_CALLS
 from waymaker.server.node_runner import NodeRunner
 from waymaker.server.sync_place import CROWDED_SYNCS, INLINE_RUN, INLINE_SYNC_MAX_S, SyncPlace
 from waymaker.storage.store import JobResult
-from waymaker_core.api.effects import Job
+from waymaker_core.api.effects import Effect, Job
+from waymaker_core.api.inputs import Input
 from waymaker_core.api.requests import GetStreamInfo
-from waymaker_core.model.types import ANYONE
+from waymaker_core.model.types import ANYONE, Now
 
 
 async def test_a_lone_caller_s_sync_is_done_inline_and_many_share_one_on_a_thread() -> None:
@@ -173,3 +174,52 @@ async def test_a_caller_who_awaits_each_answer_has_it_in_the_turn_of_the_call_an
     await asyncio.gather(*crowd)
     assert node.ticks - steps <= 5, "all but the first share a step"
     assert await turns_until_answered() > 0, "others were there a moment ago"
+
+
+class Heard(Durable):
+    """Notes how many inputs each step has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+
+    def step(self, now: Now, inputs: list[Input]) -> list[Effect]:
+        self.steps.append(len(inputs))
+        return super().step(now, inputs)
+
+
+async def test_a_frame_of_another_member_that_comes_alone_is_stepped_at_once_and_a_crowd_shares_a_step() -> None:
+    node = Heard()
+    runner = NodeRunner(node, SlowDisk())
+    at_once = 0
+    for _ in range(LONE_CALLS + 5):
+        before = len(node.steps)
+        runner.from_peer(2, b"")
+        at_once += len(node.steps) - before
+        await turns()
+    assert at_once == 5, "the first ones wait for a turn, for others may come in it"
+    assert set(node.steps) == {1}
+    node.steps.clear()
+    for _ in range(3):
+        runner.from_peer(2, b"")
+    await turns()
+    assert node.steps == [1, 2], "those behind the first share a step"
+    runner.from_peer(2, b"")
+    assert node.steps == [1, 2], "others came a moment ago"
+    await turns()
+
+
+async def test_a_frame_waits_for_the_turn_where_two_calls_are_open() -> None:
+    node = Heard()
+    runner = NodeRunner(node, SlowDisk())
+    for _ in range(LONE_CALLS + 1):
+        runner.from_peer(2, b"")
+        await turns()
+    for _ in range(2):
+        runner.call(ANYONE, GetStreamInfo("s"), lambda answer, bodies: None)
+    await turns()
+    steps = len(node.steps)
+    runner.from_peer(2, b"")
+    assert runner.open_calls == 2 and len(node.steps) == steps, "what it brings may answer both"
+    await turns()
+    assert len(node.steps) == steps + 1

@@ -156,7 +156,7 @@ def test_the_streams_of_a_stalled_disk_are_led_elsewhere_and_come_back() -> None
     assert world._members()[stalled]._liveness.is_well(machines.events.now_ns // MS, stalled)
 
 
-SEEDS = {"drain_first": 7, "hand_deliveries_over": 6, "return_when_settled": 2, "keep_pinned": 4}
+SEEDS = {"drain_first": 14, "hand_deliveries_over": 2, "return_when_settled": 11, "keep_pinned": 16}
 """By rule: a world that notices soon that it is left out."""
 
 
@@ -168,7 +168,7 @@ def test_a_world_notices_each_rule_that_is_left_out(name: str) -> None:
 def first_broken(name: str) -> str:
     """Return the check that notices first, in some worlds, that a rule is left out; empty where none does."""
     with MOVE_RULES[name].planted():
-        for seed in dict.fromkeys([SEEDS[name], *range(1, 9)]):
+        for seed in dict.fromkeys([SEEDS[name], *range(11, 19)]):
             try:
                 MovesWorld(seed, healthy=True).run(12 * SECOND)
             except Violation as broken:

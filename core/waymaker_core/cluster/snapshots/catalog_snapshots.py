@@ -80,6 +80,8 @@ class CatalogSnapshots:
 
     def take_lost(self, now: int) -> list[int]:
         """Take out the members that ask for nothing any more: they have it, or never will."""
+        if not self._offers:
+            return []
         lost = [node for node, offer in self._offers.items() if now - offer.heard_at >= SILENCE_MS]
         for node in lost:
             del self._offers[node]
@@ -133,5 +135,7 @@ class CatalogSnapshots:
 
     def next_deadline(self) -> int:
         """Return the moment, in milliseconds, at which to look again."""
+        if self._receipt is None and not self._offers:
+            return NEVER
         asks_at = NEVER if self._receipt is None else self._receipt.ask_at
         return min([asks_at, *(offer.heard_at + SILENCE_MS for offer in self._offers.values())])

@@ -205,6 +205,8 @@ class StreamSnapshots:
 
     def step_due(self, now: int) -> None:
         """Ask for pieces again, and give up what has no answer."""
+        if not self._receipts and not self._sending:
+            return
         for stream_id, receipt in list(self._receipts.items()):
             if not receipt.busy and now >= receipt.ask_at:
                 if receipt.asks >= ASKS_MAX:
@@ -217,5 +219,7 @@ class StreamSnapshots:
 
     def next_deadline(self) -> int:
         """Return the moment, in milliseconds, at which to look again."""
+        if not self._receipts and not self._sending:
+            return NEVER
         asks = [receipt.ask_at for receipt in self._receipts.values() if not receipt.busy]
         return min([NEVER, *asks, *(sending.heard_at + SILENCE_MS for sending in self._sending.values())])
