@@ -73,7 +73,7 @@ def nats_servers(folder: Path) -> Iterator[dict[str, int]]:
         return written
 
     modes = {mode: write(setting) for mode, setting in NATS_MODES.items()}
-    with _servers(folder, _nats_program(), NATS, modes, b"") as ports:
+    with _servers(folder, nats_program(), NATS, modes, b"") as ports:
         yield ports
 
 
@@ -86,7 +86,7 @@ def nats_clusters(folder: Path, members: int) -> Iterator[dict[str, str]]:
             name = mode.replace(" ", "-")
             routes = {f"{name}-{number}": free_port() for number in range(1, members + 1)}
             ports = stack.enter_context(
-                _servers(folder, _nats_program(), NATS, _nats_members(name, setting, routes), b"")
+                _servers(folder, nats_program(), NATS, _nats_members(name, setting, routes), b"")
             )
             if ports:
                 found[mode] = ",".join(f"nats://127.0.0.1:{port}" for port in ports.values())
@@ -111,7 +111,7 @@ def _nats_members(cluster_name: str, setting: str, routes: dict[str, int]) -> di
     return {name: write(name, route) for name, route in routes.items()}
 
 
-def _nats_program() -> str | None:
+def nats_program() -> str | None:
     return shutil.which("nats-server", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
 
 

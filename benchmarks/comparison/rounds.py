@@ -1,0 +1,132 @@
+"""Rounds of a comparison: the servers, the contestants that are installed, and their turns, within a bound of time.
+
+All contestants have had a turn before one has the next, so that a busy minute hits all. Each round begins with another one.
+A round begins only if there is time for one like the longest before. Nothing is left running or on disk, however it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.comparison.turn import MEASURE, PREPARE, TABLE, encoded
+from benchmarks.comparison.works import Load, Measured
+from benchmarks.contestants import nats_servers, redis_servers
+from tests.kit.real_server import RealServer, free_port
+
+OURS: Final = "Waymaker"
+NATS_NO_SYNC: Final = "NATS, no sync"
+BARE: Final = "bare"
+UNCOUNTED: Final = {"redis": ("subjects",)}
+"""Curves that mean nothing to a kind: a stream of Redis has no subjects."""
+TURN_S_MIN: Final = 60.0
+"""The least time that a turn may take, however little of the whole is left."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A contestant of the comparison, by the name that tables give it."""
+
+    name: str
+    kind: str
+    target: str
+
+    @property
+    def is_bare(self) -> bool:
+        return self.kind.endswith(BARE)
+
+
+Rounds = dict[str, dict[str, list[Measured]]]
+"""By contestant and cell, or contestant and point: the figures of each round."""
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Everything that was measured."""
+
+    table: Rounds = field(default_factory=dict)
+    curves: Rounds = field(default_factory=dict)
+    rounds: int = 0
+    rounds_wanted: int = 0
+    took_s: float = 0.0
+
+
+@contextmanager
+def contestants(folder: Path) -> Iterator[list[Entry]]:
+    """Run the servers of all contestants that are installed, each with its data in the folder."""
+    link = free_port()
+    server = RealServer(folder / "data", "--link-listen", f"127.0.0.1:{link}")
+    server.start()
+    try:
+        with nats_servers(folder) as nats, redis_servers(folder) as redis:
+            target = f"{server.address},{link}"
+            entries = [Entry(OURS, "ours", target), Entry(f"{OURS}, {BARE}", "ours-bare", target)]
+            for name, kind, ports in (("NATS", "nats", nats), ("Redis", "redis", redis)):
+                entries += [Entry(f"{name}, {mode}", kind, str(port)) for mode, port in ports.items()]
+                for mode, port in list(ports.items())[:1]:
+                    entries.append(Entry(f"{name}, {mode}, {BARE}", f"{kind}-{BARE}", str(port)))
+            yield entries
+    finally:
+        server.close()
+
+
+def compare(folder: Path, load: Load, rounds: int, seconds: float, say: Say) -> Comparison:
+    """Measure everything in so many rounds, or in fewer where the time does not suffice."""
+    began = time.monotonic()
+    ends = began + seconds
+    found = Comparison(rounds_wanted=rounds)
+    with tempfile.TemporaryDirectory(prefix=".bench-", dir=folder) as place, contestants(Path(place).resolve()) as all_:
+        plotted = [entry for entry in all_ if not entry.is_bare]
+        for entry in plotted:
+            say(f"preparing {entry.name}")
+            _turn(entry, PREPARE, _plotted(entry, load), ends)
+        longest = 0.0
+        for number in range(rounds):
+            round_began = time.monotonic()
+            if number and round_began + longest > ends:
+                break
+            for place_ in range(len(all_)):
+                entry = all_[(place_ + number) % len(all_)]
+                say(f"round {number + 1} of {rounds}: {entry.name}")
+                _add(found.table, entry, _turn(entry, TABLE, load, ends))
+                if entry in plotted:
+                    _add(found.curves, entry, _turn(entry, MEASURE, _plotted(entry, load), ends))
+            found.rounds += 1
+            longest = max(longest, time.monotonic() - round_began)
+    found.took_s = time.monotonic() - began
+    return found
+
+
+def _plotted(entry: Entry, load: Load) -> Load:
+    """Return the load with the curves that mean something to a contestant."""
+    skipped = UNCOUNTED.get(entry.kind, ())
+    return replace(load, curves={curve: points for curve, points in load.curves.items() if curve not in skipped})
+
+
+def _add(rounds: Rounds, entry: Entry, measured: dict[str, Measured]) -> None:
+    cells = rounds.setdefault(entry.name, {})
+    for name, figures in measured.items():
+        cells.setdefault(name, []).append(figures)
+
+
+def _turn(entry: Entry, task: str, load: Load, ends: float) -> dict[str, Measured]:
+    """Run a turn as a process. Raises `RuntimeError` with what it said where it fails or hangs."""
+    command = [sys.executable, "-m", "benchmarks.comparison.turn", entry.kind, entry.target, task, encoded(load)]
+    limit = max(TURN_S_MIN, ends - time.monotonic())
+    try:
+        ran = subprocess.run(command, capture_output=True, check=False, timeout=limit)
+    except subprocess.TimeoutExpired as expired:
+        raise RuntimeError(f"{entry.name}: {task} was not done within {limit:.0f} s") from expired
+    if ran.returncode:
+        raise RuntimeError(f"{entry.name}: {task} failed:\n{ran.stderr.decode(errors='replace')[-4_000:]}")
+    measured: Any = json.loads(ran.stdout)
+    return dict[str, Measured](measured)
