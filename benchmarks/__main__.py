@@ -1,6 +1,6 @@
 """The command: the comparison that is written into the documentation, or scenarios by name, with their loads.
 
-Ctrl-C ends the servers, removes their data and writes nothing.
+Ctrl-C and SIGTERM end the servers, remove their data and write nothing.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -63,6 +64,7 @@ INTERRUPTED = 130
 
 def main() -> int:
     options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.scenarios:
             return _run_scenarios(options)

@@ -79,6 +79,11 @@ def section(found: Comparison, load: Load, around: Mapping[str, str], pictures: 
         *_table(["Work", *names], _duration_rows(found, load, names)),
         "",
         *(f"![Rate and p99 over {curve}]({pictures}/{curve}.svg)" for curve in load.curves),
+        *(
+            ["", f"Not measured, for the preparation takes too long: {'; '.join(found.left_out)}."]
+            if found.left_out
+            else []
+        ),
         "",
         f"The figures of each round: [{FIGURES}]({pictures}/{FIGURES}).",
     ]
@@ -148,6 +153,7 @@ def raw(found: Comparison, around: Mapping[str, str]) -> str:
         "took_s": round(found.took_s, 1),
         "table": found.table,
         "curves": found.curves,
+        "left_out": found.left_out,
     }
     return json.dumps(whole, indent=1) + "\n"
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from typing import Any, Final
 from benchmarks.comparison.turn import MEASURE, PREPARE, TABLE, encoded
 from benchmarks.comparison.works import Load, Measured
 from benchmarks.contestants import nats_servers, redis_servers
-from tests.kit.real_server import RealServer, free_port
+from tests.kit.real_server import RealServer, ServerFailed, free_port
 
 OURS: Final = "Waymaker"
 NATS_NO_SYNC: Final = "NATS, no sync"
@@ -55,6 +55,8 @@ class Comparison:
 
     table: Rounds = field(default_factory=dict)
     curves: Rounds = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    """Points of curves whose preparation would have taken too long."""
     rounds: int = 0
     rounds_wanted: int = 0
     took_s: float = 0.0
@@ -76,7 +78,8 @@ def contestants(folder: Path) -> Iterator[list[Entry]]:
                     entries.append(Entry(f"{name}, {mode}, {BARE}", f"{kind}-{BARE}", str(port)))
             yield entries
     finally:
-        server.close()
+        with suppress(ServerFailed):  # Ctrl-C at a terminal has reached the server, too
+            server.close()
 
 
 def compare(folder: Path, load: Load, rounds: int, seconds: float, say: Say) -> Comparison:
@@ -85,10 +88,18 @@ def compare(folder: Path, load: Load, rounds: int, seconds: float, say: Say) -> 
     ends = began + seconds
     found = Comparison(rounds_wanted=rounds)
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=folder) as place, contestants(Path(place).resolve()) as all_:
-        plotted = [entry for entry in all_ if not entry.is_bare]
-        for entry in plotted:
+        plotted: dict[str, Load] = {}
+        for entry in (entry for entry in all_ if not entry.is_bare):
             say(f"preparing {entry.name}")
-            _turn(entry, PREPARE, _plotted(entry, load), ends)
+            wanted = _plotted(entry, load)
+            ready = _turn(entry, PREPARE, wanted, ends)
+            curves = {
+                curve: tuple(point for point in points if f"{curve} {point}" in ready)
+                for curve, points in wanted.curves.items()
+            }
+            plotted[entry.name] = replace(load, curves=curves)
+            for curve, points in wanted.curves.items():
+                found.left_out += [f"{entry.name}, {point:,} {curve}" for point in points if point not in curves[curve]]
         longest = 0.0
         for number in range(rounds):
             round_began = time.monotonic()
@@ -98,8 +109,8 @@ def compare(folder: Path, load: Load, rounds: int, seconds: float, say: Say) -> 
                 entry = all_[(place_ + number) % len(all_)]
                 say(f"round {number + 1} of {rounds}: {entry.name}")
                 _add(found.table, entry, _turn(entry, TABLE, load, ends))
-                if entry in plotted:
-                    _add(found.curves, entry, _turn(entry, MEASURE, _plotted(entry, load), ends))
+                if entry.name in plotted:
+                    _add(found.curves, entry, _turn(entry, MEASURE, plotted[entry.name], ends))
             found.rounds += 1
             longest = max(longest, time.monotonic() - round_began)
     found.took_s = time.monotonic() - began

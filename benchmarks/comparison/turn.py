@@ -1,7 +1,7 @@
 """One turn of one contestant, in a process of its own: `python -m benchmarks.comparison.turn KIND TARGET TASK LOAD`.
 
 The task is `table`, or `prepare` or `measure` for the points of curves. What was measured is printed as JSON, by cell or by
-curve and point.
+curve and point; of a preparation, the points that are ready.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.comparison.contestant import Contestant
 from benchmarks.comparison.nats import Nats, NatsBare
 from benchmarks.comparison.ours import Ours, OursBare
 from benchmarks.comparison.redis import Redis, RedisBare
-from benchmarks.comparison.works import Load, Measured, point_of, prepare, table
+from benchmarks.comparison.works import PREPARE_S_MAX, Load, Measured, point_of, prepare, table
 from waymaker import event_loop
 
 KINDS: Final[Mapping[str, type[Contestant]]] = {
@@ -31,6 +31,8 @@ KINDS: Final[Mapping[str, type[Contestant]]] = {
 TABLE: Final = "table"
 PREPARE: Final = "prepare"
 MEASURE: Final = "measure"
+READY: Final[Measured] = {"rate": 0.0, "p50_ms": None, "p99_ms": None}
+"""Stands for a point that is prepared, and not measured yet."""
 
 
 def encoded(load: Load) -> str:
@@ -54,10 +56,11 @@ async def turn(kind: str, target: str, task: str, load: Load) -> dict[str, Measu
     try:
         if task == TABLE:
             return await table(contestant, load)
-        found = {}
+        found: dict[str, Measured] = {}
         for curve, points in load.curves.items():
             if task == PREPARE:
-                await prepare(contestant, curve, points)
+                ready = await prepare(contestant, curve, points, PREPARE_S_MAX)
+                found |= {f"{curve} {point}": READY for point in ready}
             else:
                 for point in points:
                     gc.collect()  # what one point left behind is no part of the next one

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ CURVE_BYTES: Final = 128
 CURVE_STREAM: Final = "curve"
 CURVE_FETCH: Final = 10
 CURVE_FETCHERS: Final = 16
+SUBJECTS_AT_ONCE: Final = 1_000
+PREPARE_S_MAX: Final = 20.0
+"""The time for the preparation of a point. A point that needs more of a contestant is left out."""
 
 
 class Measured(TypedDict):
@@ -65,7 +69,7 @@ class Load:
         return max(1, min(self.messages, self.chunk_bytes // size))
 
 
-FULL: Final = Load(0.25, (128, 1 << 10, 16 << 10, 256 << 10), (128, 16 << 10), 20_000, 32 << 20, CURVES, 10_000)
+FULL: Final = Load(0.25, (128, 1 << 10, 16 << 10, 256 << 10), (128, 16 << 10), 10_000, 32 << 20, CURVES, 5_000)
 QUICK: Final = Load(0.01, (128,), (128,), 50, 1 << 20, dict.fromkeys(CURVES, (1, 4)), 200)
 """A load that shows whether everything runs, not how fast."""
 
@@ -133,15 +137,20 @@ def _rate(messages: int, took_s: float) -> Measured:
     return {"rate": messages / took_s, "p50_ms": None, "p99_ms": None}
 
 
-async def _together(call: Callable[[int], Awaitable[object]], count: int) -> None:
-    """Make calls with the numbers up to a count, many at a time."""
-    numbers = iter(range(count))
+async def _together(
+    call: Callable[[int], Awaitable[object]], count: int, first: int = 0, ends: float = math.inf, tasks: int = TASKS
+) -> bool:
+    """Make calls with the numbers below a count, many at a time; return False where the time ended before."""
+    numbers = iter(range(first, count))
 
-    async def each() -> None:
+    async def each() -> bool:
         for number in numbers:
+            if time.monotonic() > ends:
+                return False
             await call(number)
+        return True
 
-    await asyncio.gather(*(each() for _ in range(min(TASKS, count))))
+    return all(await asyncio.gather(*(each() for _ in range(tasks))))
 
 
 # ------------------------------------------------------------------------------------ the table
@@ -233,21 +242,40 @@ async def _key_cells(contestant: Contestant, load: Load, size: int) -> dict[str,
 # ------------------------------------------------------------------------------------ the curves
 
 
-async def prepare(contestant: Contestant, curve: str, points: Sequence[int]) -> None:
-    """Make what the points of a curve need; it stays for all rounds."""
+async def prepare(contestant: Contestant, curve: str, points: Sequence[int], seconds: float) -> list[int]:
+    """Make what the points of a curve need, which stays for all rounds; return those for which the time sufficed."""
+    made: list[int] = []
     if curve == "connections":
         await contestant.make_stream(CURVE_STREAM)
-    elif curve == "streams":
-        await _together(lambda number: contestant.make_stream(f"s{number}"), max(points))
-    elif curve == "subjects":
-        for point in points:
-            await contestant.make_stream(f"subjects{point}")
-            await contestant.publish_all(f"subjects{point}", lambda number: f"n{number}", bytes(CURVE_BYTES), point)
-    else:
-        for point in points:
-            stream = f"consumers{point}"
+        return list(points)
+    for point in sorted(points):
+        ends = time.monotonic() + seconds
+        if curve == "streams":
+            first = max(made, default=0)
+            is_done = await _together(lambda number: contestant.make_stream(f"s{number}"), point, first, ends)
+        else:
+            stream = f"{curve}{point}"
             await contestant.make_stream(stream)
-            await _together(lambda number, stream=stream: contestant.make_consumer(stream, f"c{number}"), point)  # type: ignore[misc]
+            part = _subjects(contestant, stream) if curve == "subjects" else _consumer(contestant, stream)
+            count = -(-point // SUBJECTS_AT_ONCE) if curve == "subjects" else point
+            is_done = await _together(part, count, 0, ends, 1 if curve == "subjects" else TASKS)
+        if not is_done:
+            break
+        made.append(point)
+    return made
+
+
+def _subjects(contestant: Contestant, stream: str) -> Callable[[int], Awaitable[None]]:
+    async def publish(part: int) -> None:
+        first = part * SUBJECTS_AT_ONCE
+        subject = lambda number: f"n{first + number}"  # noqa: E731
+        await contestant.publish_all(stream, subject, bytes(CURVE_BYTES), SUBJECTS_AT_ONCE)
+
+    return publish
+
+
+def _consumer(contestant: Contestant, stream: str) -> Callable[[int], Awaitable[None]]:
+    return lambda number: contestant.make_consumer(stream, f"c{number}")
 
 
 async def point_of(contestant: Contestant, curve: str, point: int, load: Load, target: str) -> Measured:
