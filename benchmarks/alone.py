@@ -66,10 +66,11 @@ def _median(rounds: list[list[float]], cut: int) -> float:
 
 async def _timed(call: Any, calls: int) -> list[float]:
     times = []
-    for number in range(WARM_UP + calls):
+    warm_up = min(WARM_UP, calls)
+    for number in range(warm_up + calls):
         began = time.perf_counter()
         await call()
-        if number >= WARM_UP:
+        if number >= warm_up:
             times.append((time.perf_counter() - began) * 1_000)
     return times
 

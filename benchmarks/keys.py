@@ -88,11 +88,11 @@ async def _nats_client(port: str, calls: int) -> dict[str, float]:
 
 
 async def _rates(get: Call, put: Call, calls: int) -> dict[str, float]:
-    names = [f"user.{number:06}.name" for number in range(KEYS)]
-    await _at_once(put, names, KEYS)
+    names = [f"user.{number:06}.name" for number in range(min(KEYS, calls))]
+    await _at_once(put, names, len(names))
     rates = {}
     for measured, call, tasks in ((GETS, get, TASKS), (PUTS, put, TASKS), (ONE_GET, get, 1)):
-        await _at_once(call, names, WARM_UP, tasks)
+        await _at_once(call, names, min(WARM_UP, calls), tasks)
         count = calls if tasks > 1 else calls // 4
         began = time.perf_counter()
         await _at_once(call, names, count, tasks)
@@ -106,7 +106,7 @@ async def _at_once(call: Call, names: list[str], count: int, tasks: int = TASKS)
 
     async def each() -> None:
         for number in numbers:
-            await call(names[number % KEYS])
+            await call(names[number % len(names)])
 
     await asyncio.gather(*(each() for _ in range(tasks)))
 

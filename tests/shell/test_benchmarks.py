@@ -24,50 +24,48 @@ ROOT = Path(__file__).resolve().parents[2]
 MESSAGES = 4_096
 
 
+SCENARIOS = {
+    # what runs, how much of it, the units of its figures
+    "publish": (publishing, MESSAGES, ["messages/s"]),
+    "replay": (replaying, MESSAGES, ["messages/s"]),
+    "restart": (restarting, MESSAGES, ["s", "MiB"]),
+    "single": (one_at_a_time, 20, ["ms"] * 2),
+    "scan": (scanning, 200, ["ms"] * 6),
+    "streams": (restarting_streams, 20, ["s"] * 2),
+    "sources": (sourcing, MESSAGES, ["messages/s"] * 2),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.process
-async def test_every_scenario_gives_its_figures(tmp_path: Path) -> None:
-    figures: list[Figure] = []
-    for number, scenario in enumerate((publishing, replaying, restarting)):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        figures += await scenario(folder, MESSAGES)
-    single = tmp_path / "single"
-    single.mkdir()
-    figures += await one_at_a_time(single, calls=20)
-    by_client = tmp_path / "alone"
-    by_client.mkdir()
-    alone_figures = await alone(by_client, calls=20)
-    assert [figure.unit for figure in alone_figures] == ["ms"] * len(alone_figures)
-    assert len(alone_figures) >= 6
-    bucket = tmp_path / "bucket"
-    bucket.mkdir()
-    key_figures = await keys(bucket, calls=100)
-    assert [figure.unit for figure in key_figures] == ["calls/s"] * len(key_figures)
-    assert len(key_figures) >= 3 and all(figure.value > 0 for figure in key_figures)
-    cold = tmp_path / "cold"
-    cold.mkdir()
-    figures += await scanning(cold, 200)
-    many = tmp_path / "many"
-    many.mkdir()
-    figures += await restarting_streams(many, 20)
-    copying = tmp_path / "copying"
-    copying.mkdir()
-    figures += await sourcing(copying, MESSAGES)
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_a_scenario_gives_its_figures(tmp_path: Path, name: str) -> None:
+    run, load, units = SCENARIOS[name]
+    figures = await run(tmp_path, load)
     assert all(figure.value > 0 for figure in figures)
-    units = [figure.unit for figure in figures]
-    assert units == ["messages/s", "messages/s", "s", "MiB", *["ms"] * 8, "s", "s", *["messages/s"] * 2]
+    assert [figure.unit for figure in figures] == units
+
+
+COMPARISONS = {
+    # what runs, how much of it, the unit, how many figures are ours
+    "alone": (alone, 5, "ms", 4),
+    "kv": (keys, 20, "calls/s", 3),
+    "objects": (objects, 1, "MiB/s", 2),
+    "collections": (stores, 2, "calls/s", 12),
+}
 
 
 @pytest.mark.slow
 @pytest.mark.process
-async def test_comparisons_have_figures_of_every_contestant_that_is_installed(tmp_path: Path) -> None:
-    for name, scenario in (("objects", objects), ("stores", stores)):
-        folder = tmp_path / name
-        folder.mkdir()
-        figures = await scenario(folder, 2)
-        assert all(figure.value > 0 for figure in figures)
-        assert len([figure for figure in figures if figure.name.endswith("synced")]) == (2 if name == "objects" else 12)
+@pytest.mark.parametrize("name", COMPARISONS)
+async def test_a_comparison_has_figures_of_every_contestant_that_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("benchmarks.contestants.ROUNDS", 1)
+    run, load, unit, ours = COMPARISONS[name]
+    figures = await run(tmp_path, load)
+    assert all(figure.value > 0 and figure.unit == unit for figure in figures)
+    assert len([figure for figure in figures if "synced" in figure.name or "publish, " in figure.name]) == ours
 
 
 def test_what_is_not_installed_is_left_out_with_a_word(
