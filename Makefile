@@ -5,7 +5,7 @@
 #   make dev      start a node on this machine       (ARGS="--listen 127.0.0.1:4800" passes options on)
 #   make test     everything a change has to pass
 #   make lint     the static half of it              make fmt      put the code into shape
-#   make proto    write the generated code anew      make bench    measure
+#   make proto    write the generated code anew      make bench    compare with NATS and Redis
 #   make campaign MINUTES=60                         simulate for as long as that
 #   make compiled    compile the core into build/compiled (some minutes, a C compiler; docs/compiled.md)
 #   make coverage    which branches of the core its tests come to (a few minutes)

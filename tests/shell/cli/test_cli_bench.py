@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -20,7 +23,11 @@ from tests.kit.real_server import LAUNCH, RealServer
 from waymaker.cli import exits
 from waymaker.cli.bench.figures import Durations, Figures
 from waymaker.cli.bench.kinds import KINDS
+from waymaker.cli.bench.measuring import Load, Measurement
 from waymaker.storage.lock import LOCK_NAME
+
+if TYPE_CHECKING:
+    from waymaker.client.client import Client
 
 BATCHED = {"publish", "fetch", "push", "pop"}
 
@@ -103,6 +110,42 @@ def test_ctrl_c_prints_what_was_measured_and_removes_what_was_made(server: RealS
     (row,) = [json.loads(line) for line in printed.splitlines()]
     assert row["kind"] == "publish" and row["interrupted"] and row["messages"] > 0
     assert not streams(server)
+
+
+@pytest.mark.process
+def test_at_a_terminal_a_bar_shows_how_far_it_is(server: RealServer) -> None:
+    ours, theirs = pty.openpty()
+    arguments = command("publish", "fetch", "--seconds", "0.6", "--count", "20k", "--server", server.address, "--json")
+    surroundings = environment() | {"TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=theirs, env=surroundings) as process:
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # the terminal's end, once the process has left it
+            while part := os.read(ours, 4_096):
+                seen += part
+        os.close(ours)
+        assert process.stdout is not None
+        rows = [json.loads(line) for line in process.stdout.read().splitlines()]
+    assert [row["kind"] for row in rows] == ["publish", "fetch"]
+    shown = seen.decode(errors="replace")
+    assert re.search(r"publish: preparing|publish: [\d,]+, [\d,]+/s", shown)
+    assert "fetch: preparing" in shown, "what is stored beforehand is said, not measured"
+    assert re.search(r"fetch: [\d,]+, [\d,]+/s", shown) and "%" in shown
+    assert not streams(server)
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "messages", "share"), [(100, 0.0, 25, 0.25), (0, 1e9, 25, 0.0), (100, 1e9, 400, 1.0)]
+)
+def test_how_far_a_measurement_is(count: int, seconds: float, messages: int, share: float) -> None:
+    measurement = Measurement(cast("Client", None), "publish", Load(count, seconds, 1, 1, 1, 1))
+    assert measurement.state() == (0.0, "publish: preparing")
+    measurement.begin()
+    measurement.add(messages, messages)
+    done, said = measurement.state()
+    assert done == pytest.approx(share, abs=0.001) and said.startswith(f"publish: {messages}, ") and said.endswith("/s")
+    measurement.end()
+    assert measurement.state() == (1.0, "publish: removing what was made")
 
 
 @pytest.mark.process

@@ -86,6 +86,21 @@ class Measurement:
         """Return True once the time is over."""
         return bool(self.load.seconds) and time.monotonic_ns() >= self._ends_ns
 
+    def state(self) -> tuple[float, str]:
+        """Return which share of the measurement is done, and in words what it does now."""
+        figures, load = self.figures, self.load
+        if not self._began_ns:
+            return 0.0, f"{figures.kind}: preparing"
+        if figures.elapsed_ns:
+            return 1.0, f"{figures.kind}: removing what was made"
+        elapsed_s = (time.monotonic_ns() - self._began_ns) / NS
+        shares = (
+            figures.messages / load.count if load.count else 0.0,
+            elapsed_s / load.seconds if load.seconds else 0.0,
+        )
+        rate = figures.messages / elapsed_s if elapsed_s else 0.0
+        return min(max(shares), 1.0), f"{figures.kind}: {figures.messages:,}, {rate:,.0f}/s"
+
     def take(self, most: int) -> int:
         """Return for how many messages the next call may be, 0 for none: they count as asked for."""
         if self.is_over():

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from waymaker.cli import failure, output
+from waymaker.cli import failure, output, progress
 from waymaker.cli.bench.kinds import KINDS
 from waymaker.cli.session import connection_options, opened, run
 from waymaker.cli.units import COUNT, SIZE
 
 if TYPE_CHECKING:
     from waymaker.cli.bench.figures import Figures
+    from waymaker.cli.bench.measuring import Measurement
     from waymaker.client.client import Client
 
 SECONDS = 5.0
+SHOWN_EVERY_S = 0.25
 COLUMNS = (
     "kind",
     "messages",
@@ -91,8 +93,8 @@ def bench(
     """Measure a server: rate, and how long calls take (median, 99 of 100, longest).
 
     Without --server (or WAYMAKER_SERVER) it starts a server of its own, with its data in a temporary directory here.
-    What it makes has names that begin with "bench-", and is removed at the end. Ctrl-C prints what was measured until
-    then.
+    What it makes has names that begin with "bench-", and is removed at the end, after Ctrl-C too; what could not be
+    removed is named. Ctrl-C prints what was measured until then. At a terminal a bar shows how far it is.
 
     \b
     publish  messages                         kv-put, kv-get    keys
@@ -137,15 +139,37 @@ async def _measure(client: Client, loads: Sequence[tuple[str, Any]], found: list
         for kind, load in loads:
             measurement = Measurement(client, kind, load)
             found.append(measurement.figures)
-            try:
-                await KINDS[kind].run(measurement)
-            except asyncio.CancelledError:
-                measurement.figures.interrupted = True
-                raise
-            finally:
-                if not measurement.figures.elapsed_ns:
-                    measurement.end()
-                await measurement.clean_up()
+            async with _shown(measurement):
+                try:
+                    await KINDS[kind].run(measurement)
+                except asyncio.CancelledError:
+                    measurement.figures.interrupted = True
+                    raise
+                finally:
+                    if not measurement.figures.elapsed_ns:
+                        measurement.end()
+                    await measurement.clean_up()
+
+
+@contextlib.asynccontextmanager
+async def _shown(measurement: Measurement) -> AsyncIterator[None]:
+    """Show the progress of a measurement until it is over."""
+    with progress.bar() as show:
+        if show is None:
+            yield
+            return
+
+        async def repeatedly() -> None:
+            while True:
+                show(*measurement.state())
+                await asyncio.sleep(SHOWN_EVERY_S)
+
+        task = asyncio.ensure_future(repeatedly())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 def _print(found: Sequence[Figures], as_json: bool) -> None:
