@@ -23,8 +23,8 @@ from benchmarks.alone import alone
 from benchmarks.cluster import cluster
 from benchmarks.comparison.machine import circumstances
 from benchmarks.comparison.report import MarksMissing, replaced, section, write
-from benchmarks.comparison.rounds import compare
-from benchmarks.comparison.works import FULL, LARGE_STREAMS, QUICK, Load
+from benchmarks.comparison.rounds import TurnFailed, compare
+from benchmarks.comparison.works import FULL, LARGE_PREPARE_S, LARGE_STREAMS, QUICK, Load
 from benchmarks.contestants import ROUNDS
 from benchmarks.figures import Figure, as_json, table
 from benchmarks.keys import keys
@@ -140,7 +140,7 @@ def _run_comparison(options: argparse.Namespace) -> int:
     rounds = options.rounds or (1 if options.quick else ROUNDS)
     try:
         found = compare(options.folder, load, rounds, options.minutes * 60, say)
-    except RuntimeError as error:
+    except TurnFailed as error:
         print(f"{error}\nnothing was written", file=sys.stderr)
         return 1
     if options.page is None:
@@ -148,13 +148,14 @@ def _run_comparison(options: argparse.Namespace) -> int:
     else:
         for path in write(found, load, around, options.page, options.page.parent / PICTURES):
             print(f"written: {path}")
-    return 0
+    return 1 if found.failed else 0
 
 
 def _load(options: argparse.Namespace) -> Load:
     load = QUICK if options.quick else FULL
     if options.large:
-        load = replace(load, curves={**load.curves, "streams": (*load.curves["streams"], LARGE_STREAMS)})
+        curves = {**load.curves, "streams": (*load.curves["streams"], LARGE_STREAMS)}
+        load = replace(load, curves=curves, prepare_s=LARGE_PREPARE_S)
     return load
 
 

@@ -79,15 +79,16 @@ def section(found: Comparison, load: Load, around: Mapping[str, str], pictures: 
         *_table(["Work", *names], _duration_rows(found, load, names)),
         "",
         *(f"![Rate and p99 over {curve}]({pictures}/{curve}.svg)" for curve in load.curves),
-        *(
-            ["", f"Not measured, for the preparation takes too long: {'; '.join(found.left_out)}."]
-            if found.left_out
-            else []
-        ),
+        *_noted("Not measured, for the preparation takes too long", found.left_out),
+        *_noted("Failed", found.failed),
         "",
         f"The figures of each round: [{FIGURES}]({pictures}/{FIGURES}).",
     ]
     return "\n".join(lines)
+
+
+def _noted(text: str, things: Sequence[str]) -> list[str]:
+    return ["", f"{text}: {'; '.join(things)}."] if things else []
 
 
 def _table(head: Sequence[str], rows: Iterator[list[str]]) -> Iterator[str]:
@@ -154,6 +155,7 @@ def raw(found: Comparison, around: Mapping[str, str]) -> str:
         "table": found.table,
         "curves": found.curves,
         "left_out": found.left_out,
+        "failed": found.failed,
     }
     return json.dumps(whole, indent=1) + "\n"
 

@@ -1,7 +1,8 @@
 """Rounds of a comparison: the servers, the contestants that are installed, and their turns, within a bound of time.
 
 All contestants have had a turn before one has the next, so that a busy minute hits all. Each round begins with another one.
-A round begins only if there is time for one like the longest before. Nothing is left running or on disk, however it ends.
+A round begins only if there is time for one like the longest before. Where another contestant fails its turn is left out, and
+the others go on. Nothing is left running or on disk, however it ends.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import monotonic as clock
 from typing import Any, Final
 
 from benchmarks.comparison.turn import MEASURE, PREPARE, TABLE, encoded
@@ -27,9 +28,13 @@ NATS_NO_SYNC: Final = "NATS, no sync"
 BARE: Final = "bare"
 UNCOUNTED: Final = {"redis": ("subjects",)}
 """Curves that mean nothing to a kind: a stream of Redis has no subjects."""
-TURN_S_MIN: Final = 60.0
-"""The least time that a turn may take, however little of the whole is left."""
+TURN_PREPARATIONS: Final = 12
+"""A turn takes no longer than this many of a point's preparations, or it hangs: that is many times what a turn takes."""
 Say = Callable[[str], None]
+
+
+class TurnFailed(RuntimeError):
+    """The process of a turn failed or hung; carries what it said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class Comparison:
     curves: Rounds = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     """Points of curves whose preparation would have taken too long."""
+    failed: list[str] = field(default_factory=list)
+    """Turns that failed."""
     rounds: int = 0
     rounds_wanted: int = 0
     took_s: float = 0.0
@@ -83,38 +90,44 @@ def contestants(folder: Path) -> Iterator[list[Entry]]:
 
 
 def compare(folder: Path, load: Load, rounds: int, seconds: float, say: Say) -> Comparison:
-    """Measure everything in so many rounds, or in fewer where the time does not suffice."""
-    began = time.monotonic()
-    ends = began + seconds
+    """Measure everything in so many rounds, or in fewer where the time does not suffice. Raises `TurnFailed` of our own."""
+    began = clock()
     found = Comparison(rounds_wanted=rounds)
-    with tempfile.TemporaryDirectory(prefix=".bench-", dir=folder) as place, contestants(Path(place).resolve()) as all_:
+    with (
+        tempfile.TemporaryDirectory(prefix=".bench-", dir=folder) as place,
+        contestants(Path(place).resolve()) as entries,
+    ):
         plotted: dict[str, Load] = {}
-        for entry in (entry for entry in all_ if not entry.is_bare):
+        for entry in (entry for entry in entries if not entry.is_bare):
             say(f"preparing {entry.name}")
-            wanted = _plotted(entry, load)
-            ready = _turn(entry, PREPARE, wanted, ends)
-            curves = {
-                curve: tuple(point for point in points if f"{curve} {point}" in ready)
-                for curve, points in wanted.curves.items()
-            }
-            plotted[entry.name] = replace(load, curves=curves)
-            for curve, points in wanted.curves.items():
-                found.left_out += [f"{entry.name}, {point:,} {curve}" for point in points if point not in curves[curve]]
+            plotted[entry.name] = _prepared(found, entry, _plotted(entry, load), say)
         longest = 0.0
         for number in range(rounds):
-            round_began = time.monotonic()
-            if number and round_began + longest > ends:
+            round_began = clock()
+            if number and round_began + longest > began + seconds:
                 break
-            for place_ in range(len(all_)):
-                entry = all_[(place_ + number) % len(all_)]
+            for turn_ in range(len(entries)):
+                entry = entries[(turn_ + number) % len(entries)]
                 say(f"round {number + 1} of {rounds}: {entry.name}")
-                _add(found.table, entry, _turn(entry, TABLE, load, ends))
+                _add(found.table, entry, _turn(found, entry, TABLE, load, say))
                 if entry.name in plotted:
-                    _add(found.curves, entry, _turn(entry, MEASURE, plotted[entry.name], ends))
+                    _add(found.curves, entry, _turn(found, entry, MEASURE, plotted[entry.name], say))
             found.rounds += 1
-            longest = max(longest, time.monotonic() - round_began)
-    found.took_s = time.monotonic() - began
+            longest = max(longest, clock() - round_began)
+    found.took_s = clock() - began
     return found
+
+
+def _prepared(found: Comparison, entry: Entry, wanted: Load, say: Say) -> Load:
+    """Let a contestant prepare its curves; return the load with the points that are ready."""
+    ready = _turn(found, entry, PREPARE, wanted, say)
+    curves = {
+        curve: tuple(point for point in points if f"{curve} {point}" in ready)
+        for curve, points in wanted.curves.items()
+    }
+    for curve, points in wanted.curves.items():
+        found.left_out += [f"{entry.name}, {point:,} {curve}" for point in points if point not in curves[curve]]
+    return replace(wanted, curves=curves)
 
 
 def _plotted(entry: Entry, load: Load) -> Load:
@@ -129,15 +142,27 @@ def _add(rounds: Rounds, entry: Entry, measured: dict[str, Measured]) -> None:
         cells.setdefault(name, []).append(figures)
 
 
-def _turn(entry: Entry, task: str, load: Load, ends: float) -> dict[str, Measured]:
-    """Run a turn as a process. Raises `RuntimeError` with what it said where it fails or hangs."""
+def _turn(found: Comparison, entry: Entry, task: str, load: Load, say: Say) -> dict[str, Measured]:
+    """Run a turn; note where it fails, and return nothing. Without our own there is nothing to compare."""
+    try:
+        return run_turn(entry, task, load)
+    except TurnFailed as error:
+        if entry.kind.startswith("ours"):
+            raise
+        say(str(error))
+        found.failed.append(f"{entry.name}, {task}, after {found.rounds} whole rounds")
+        return {}
+
+
+def run_turn(entry: Entry, task: str, load: Load) -> dict[str, Measured]:
+    """Run a turn as a process. Raises `TurnFailed`."""
     command = [sys.executable, "-m", "benchmarks.comparison.turn", entry.kind, entry.target, task, encoded(load)]
-    limit = max(TURN_S_MIN, ends - time.monotonic())
+    limit = TURN_PREPARATIONS * load.prepare_s
     try:
         ran = subprocess.run(command, capture_output=True, check=False, timeout=limit)
     except subprocess.TimeoutExpired as expired:
-        raise RuntimeError(f"{entry.name}: {task} was not done within {limit:.0f} s") from expired
+        raise TurnFailed(f"{entry.name}: {task} was not done within {limit:.0f} s") from expired
     if ran.returncode:
-        raise RuntimeError(f"{entry.name}: {task} failed:\n{ran.stderr.decode(errors='replace')[-4_000:]}")
+        raise TurnFailed(f"{entry.name}: {task} failed:\n{ran.stderr.decode(errors='replace')[-4_000:]}")
     measured: Any = json.loads(ran.stdout)
     return dict[str, Measured](measured)

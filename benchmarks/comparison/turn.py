@@ -17,7 +17,7 @@ from benchmarks.comparison.contestant import Contestant
 from benchmarks.comparison.nats import Nats, NatsBare
 from benchmarks.comparison.ours import Ours, OursBare
 from benchmarks.comparison.redis import Redis, RedisBare
-from benchmarks.comparison.works import PREPARE_S_MAX, Load, Measured, point_of, prepare, table
+from benchmarks.comparison.works import Load, Measured, point_of, prepare, table
 from waymaker import event_loop
 
 KINDS: Final[Mapping[str, type[Contestant]]] = {
@@ -59,7 +59,7 @@ async def turn(kind: str, target: str, task: str, load: Load) -> dict[str, Measu
         found: dict[str, Measured] = {}
         for curve, points in load.curves.items():
             if task == PREPARE:
-                ready = await prepare(contestant, curve, points, PREPARE_S_MAX)
+                ready = await prepare(contestant, curve, points, load.prepare_s)
                 found |= {f"{curve} {point}": READY for point in ready}
             else:
                 for point in points:

@@ -40,8 +40,7 @@ CURVE_STREAM: Final = "curve"
 CURVE_FETCH: Final = 10
 CURVE_FETCHERS: Final = 16
 SUBJECTS_AT_ONCE: Final = 1_000
-PREPARE_S_MAX: Final = 20.0
-"""The time for the preparation of a point. A point that needs more of a contestant is left out."""
+LARGE_PREPARE_S: Final = 120.0
 
 
 class Measured(TypedDict):
@@ -63,6 +62,8 @@ class Load:
     chunk_bytes: int
     curves: dict[str, tuple[int, ...]]
     curve_messages: int
+    prepare_s: float = 20.0
+    """The time for the preparation of a point. A point that needs more of a contestant is left out."""
 
     def chunk(self, size: int) -> int:
         """Return how many messages of this size are stored at least, and published in one pipelined call."""
@@ -256,7 +257,7 @@ async def prepare(contestant: Contestant, curve: str, points: Sequence[int], sec
         else:
             stream = f"{curve}{point}"
             await contestant.make_stream(stream)
-            part = _subjects(contestant, stream) if curve == "subjects" else _consumer(contestant, stream)
+            part = _subjects(contestant, stream, point) if curve == "subjects" else _consumer(contestant, stream)
             count = -(-point // SUBJECTS_AT_ONCE) if curve == "subjects" else point
             is_done = await _together(part, count, 0, ends, 1 if curve == "subjects" else TASKS)
         if not is_done:
@@ -265,11 +266,11 @@ async def prepare(contestant: Contestant, curve: str, points: Sequence[int], sec
     return made
 
 
-def _subjects(contestant: Contestant, stream: str) -> Callable[[int], Awaitable[None]]:
+def _subjects(contestant: Contestant, stream: str, count: int) -> Callable[[int], Awaitable[None]]:
     async def publish(part: int) -> None:
         first = part * SUBJECTS_AT_ONCE
         subject = lambda number: f"n{first + number}"  # noqa: E731
-        await contestant.publish_all(stream, subject, bytes(CURVE_BYTES), SUBJECTS_AT_ONCE)
+        await contestant.publish_all(stream, subject, bytes(CURVE_BYTES), min(SUBJECTS_AT_ONCE, count - first))
 
     return publish
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from benchmarks.comparison import report
 from benchmarks.comparison.charts import Panel, svg, ticks
 from benchmarks.comparison.ours import Ours
 from benchmarks.comparison.report import BEGIN, END, MarksMissing, replaced
-from benchmarks.comparison.rounds import Comparison, Entry, compare, contestants
+from benchmarks.comparison.rounds import Comparison, Entry, TurnFailed, compare, contestants
 from benchmarks.comparison.turn import KINDS, MEASURE, PREPARE, TABLE, decoded, encoded, turn
 from benchmarks.comparison.works import FULL, GET, ONE, PUT, Load, Measured, cell, cells, drive, percentile, prepare
 
@@ -72,6 +73,57 @@ def test_a_comparison_has_each_round_of_each_contestant(tmp_path: Path, monkeypa
     assert all(len(rounds) == 1 for cells_ in found.table.values() for rounds in cells_.values())
     assert said == ["preparing Waymaker", "round 1 of 1: Waymaker", "round 1 of 1: Waymaker, bare"]
     assert not list(tmp_path.iterdir()), "nothing is left on disk"
+
+
+NATS, OURS = Entry("NATS, no sync", "nats", "1"), Entry("Waymaker", "ours", "1")
+
+
+@pytest.mark.parametrize("entry", [NATS, OURS], ids=["theirs", "ours"])
+def test_a_turn_that_fails_is_named_and_the_others_go_on_unless_it_is_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: Entry
+) -> None:
+    @contextlib.contextmanager
+    def found(_: Path) -> Iterator[list[Entry]]:
+        yield [entry]
+
+    def fails(entry: Entry, task: str, load: Load) -> dict[str, Measured]:
+        raise TurnFailed(f"{entry.name} broke")
+
+    monkeypatch.setattr("benchmarks.comparison.rounds.contestants", found)
+    monkeypatch.setattr("benchmarks.comparison.rounds.run_turn", fails)
+    said: list[str] = []
+    if entry is OURS:
+        with pytest.raises(TurnFailed, match="Waymaker broke"):
+            compare(tmp_path, SMALL, 2, 60.0, said.append)
+        return
+    whole = compare(tmp_path, SMALL, 1, 60.0, said.append)
+    tasks = [line.split(", ")[2] for line in whole.failed]
+    assert tasks == [PREPARE, TABLE, MEASURE] and said.count("NATS, no sync broke") == 3
+    assert "Failed: NATS, no sync, prepare, after 0 whole rounds; " in report.section(whole, SMALL, AROUND, "bench")
+
+
+def test_no_round_begins_for_which_there_is_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+
+    @contextlib.contextmanager
+    def found(_: Path) -> Iterator[list[Entry]]:
+        yield [Entry("Waymaker, bare", "ours-bare", "1"), Entry("NATS, bare", "nats-bare", "1")]
+
+    def takes_a_while(entry: Entry, task: str, load: Load) -> dict[str, Measured]:
+        now[0] += 10.0
+        return {cell(ONE, 128): measured(1.0)}
+
+    monkeypatch.setattr("benchmarks.comparison.rounds.contestants", found)
+    monkeypatch.setattr("benchmarks.comparison.rounds.run_turn", takes_a_while)
+    monkeypatch.setattr("benchmarks.comparison.rounds.clock", lambda: now[0])
+    said: list[str] = []
+    whole = compare(tmp_path, SMALL, 50, 70.0, said.append)
+    assert (whole.rounds, whole.rounds_wanted, whole.took_s) == (3, 50, 60.0), "a fourth would end after 80 s"
+    assert all(len(cells_[cell(ONE, 128)]) == 3 for cells_ in whole.table.values())
+    names = [line.split(": ")[1] for line in said]
+    assert names[:4] == ["Waymaker, bare", "NATS, bare", "NATS, bare", "Waymaker, bare"], (
+        "each round begins with another"
+    )
 
 
 async def test_a_task_makes_one_call_at_least_and_none_after_the_time() -> None:
