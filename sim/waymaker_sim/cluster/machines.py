@@ -157,6 +157,7 @@ class Machines:
         process.rate_ppm = self._off("rate", clocks, plan.rate_ppm)
         self._skews_ms[number] = self._off("skew", clocks, plan.skew_ms)
         process.jump_wall(self._skews_ms[number])
+        process.on_stop = partial(self._stop, process)
         process.on_down = partial(self._down, process)
         process.on_up = partial(self._up, process)
         process.on_step = self._stepped
@@ -222,7 +223,14 @@ class Machines:
 
     # ------------------------------------------------------------ stops and starts
 
+    def _stop(self, process: Process) -> None:
+        """Let a stop tear the journal only if the atlas permits that the machine doubts its copies from then on."""
+        process.disk.faults.whole = not self.atlas.permits_tear(process.number)
+        if process.disk.faults.whole:
+            self.mark("tear forbidden by the atlas")
+
     def _up(self, process: Process) -> None:
+        process.disk.torn = False
         self.atlas.started(process.number)
         self.on_start(process)
 
@@ -230,6 +238,8 @@ class Machines:
         """Note that a process stopped or did not start, and schedule its next start."""
         refusal, number = process.refusal, process.number
         self.crashes += 1
+        if process.disk.torn:
+            self.atlas.lost(number)
         self.network.stopped(number)
         if self.digest is not None:
             self.digest.add(f"{self.events.now_ns} machine {number} down: {refusal}")
