@@ -246,3 +246,29 @@ def test_a_disk_that_copies_on_write_needs_room_for_what_is_written_over() -> No
         disk.faults.capacity = 1 << 62
         disk.perform(Write("journal/1", 500, [b"y" * 101]))
         assert disk.used_bytes() == 4_000
+
+
+def torn_images(whole: bool) -> set[bytes]:
+    """Return what stops leave of a write that was unsynced, and of one that was under way, other than all or nothing."""
+    first, second = b"a" * 1_500, b"b" * 1_500
+    found = set()
+    for seed in range(200):
+        track = Tape(seed).track("stop")
+        disk = SimDisk(DiskFaults(whole=whole), track)
+        disk.perform(CreateFile("journal/1", 3_000))
+        disk.perform(SyncFile("journal/1"))
+        disk.perform(SyncDir("journal"))
+        disk.perform(Write("journal/1", 0, (first,)))
+        disk.interrupt(Write("journal/1", 1_500, (second,)), track)
+        if seed % 2:
+            disk.lose_power(track)
+        image = bytes(disk._names["journal/1"].content)
+        assert whole or not image.strip(b"\0") or disk.torn or image in {first + bytes(1_500), first + second}
+        assert not (whole and disk.torn)
+        found.add(image)
+    return found - {bytes(3_000), first + bytes(1_500), first + second}
+
+
+def test_a_stop_may_tear_what_was_written_unless_it_must_be_whole() -> None:
+    assert len(torn_images(whole=False)) > 20
+    assert torn_images(whole=True) == set()

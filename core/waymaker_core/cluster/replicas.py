@@ -185,12 +185,15 @@ class Replicas:
         """Ask for new claims of the streams that the catalog gives to this node and that it cannot lead, or is in doubt of."""
         own = self._node.config.node_id
         for stream_id in self._anew:
-            conf = self._replicas[stream_id].conf
+            replica = self._replicas[stream_id]
+            conf = replica.conf
             assert conf is not None
             epoch, primary = self._preferred.get(stream_id, (0, 0))
             preferred = primary if epoch == conf.newest.epoch else 0
             if conf.newest.primary != own:
                 preferred = conf.newest.primary
+            elif replica.is_damaged:
+                preferred = conf.newest.next_to(own)
             self.wishes.append(ClaimWanted(stream_id, conf.newest.epoch, preferred))
 
     def _wish_for_places(self, now: int) -> None:
@@ -278,7 +281,8 @@ class Replicas:
             membership = node.membership(stream_id)
             since, log_epoch = (0, 0) if membership is None else membership
             doubt = node.doubt(stream_id).until
-            known = Known(node.promised(stream_id), since, log_epoch, doubt, torn=self._torn)
+            damaged = node.has_lost_log(stream_id)
+            known = Known(node.promised(stream_id), since, log_epoch, doubt, torn=self._torn, damaged=damaged)
             seat = Seat(node.config.node_id, self._directory)
             source = StreamSource(node, stream_id)
             replica = Replica(stream_id, seat, self._settings.replication, source, self._take_ask, known)
@@ -307,15 +311,15 @@ class Replicas:
     def _needs_claim(self, replica: Replica) -> bool:
         """Return True for a replica that needs another epoch of its stream.
 
-        It should lead and cannot, for it has obeyed the claim, and begun in its epoch before. Or it is in doubt: the primary
-        counts what this replica acknowledged and may have forgotten, until it begins anew.
+        It should lead and cannot, for it has obeyed the claim, and begun in its epoch before, or is damaged. Or it is in
+        doubt: the primary counts what this replica acknowledged and may have forgotten, until it begins anew.
         """
         conf = replica.conf
         if conf is None or replica.phase is not None:
             return False
         if conf.newest.primary != self._node.config.node_id:
             return replica.doubt >= conf.newest.epoch == conf.opened.epoch and replica.has_seat(conf.newest)
-        return replica.promised >= conf.newest.epoch
+        return replica.is_damaged or replica.promised >= conf.newest.epoch
 
     def _perform(self, now: int, stream_id: int, effect: Effect) -> None:
         if isinstance(effect, Send):

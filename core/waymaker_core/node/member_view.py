@@ -89,6 +89,12 @@ class MemberView:
             return False
         return not replica.stream.config.ephemeral
 
+    def has_lost_log(self, stream_id: int) -> bool:
+        """Return True for a stream that the start found damaged: its log here ends where nothing is, and says nothing."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        damage = self._state.unknown_damage.get(StreamId(stream_id)) if replica is None else replica.damage
+        return damage is not None and damage.at_start
+
     def epoch_at(self, stream_id: int, position: int) -> int:
         """Return the epoch (the catalog's: the term) of a record, waiting ones included; -1 where that is not known."""
         log = self._state.find_log(stream_id)

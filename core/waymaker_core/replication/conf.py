@@ -36,6 +36,11 @@ class Claim(NamedTuple):
         """Return True for a node with a replica of the set."""
         return node in [each.node for each in self.replicas]
 
+    def next_to(self, node: int) -> int:
+        """Return the node of the set that follows on another one of it, around the set."""
+        nodes = [each.node for each in self.replicas]
+        return next((each for each in nodes if each > node), nodes[0])
+
 
 class Conf(NamedTuple):
     """The newest claim of a stream, and the one that was opened last. A new stream's first set counts as opened in epoch 0."""

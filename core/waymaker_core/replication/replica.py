@@ -135,6 +135,11 @@ class Replica:
         """Return True if all that it asked to keep is durable, and it has forgotten nothing: what it says of its log counts."""
         return self._state.is_durable() and not self._state.is_silent and not self._state.doubt
 
+    @property
+    def is_damaged(self) -> bool:
+        """Return True if this node lost the log, and others may have it."""
+        return self._state.is_damaged
+
     def has_seat(self, claim: Claim) -> bool:
         """Return True if this replica counts in a claim."""
         return claim.has_seat(self._state.seat)

@@ -141,6 +141,8 @@ class Known(NamedTuple):
     commit: int = 0
     torn: bool = False
     """True if the journal ended with a tear: what was promised or acknowledged last may be missing."""
+    damaged: bool = False
+    """True if a start found the stream damaged: this node does not have the log that it acknowledged."""
 
 
 class Rising(NamedTuple):
@@ -156,7 +158,7 @@ class ReplicaState:
 
     __slots__ = (
         "stream_id", "seat", "settings", "source", "take_ask", "now", "conf", "promised", "since", "log_epoch", "doubt", "log",
-        "commit", "leading", "leads", "effects", "waiting", "last_ask", "kept", "stale", "read_at", "torn", "rising",
+        "commit", "leading", "leads", "effects", "waiting", "last_ask", "kept", "stale", "read_at", "torn", "damaged", "rising",
         "unapplied", "contradictions", "donating",
     )  # fmt: skip
 
@@ -171,7 +173,7 @@ class ReplicaState:
         self.take_ask = take_ask
         self.now = 0
         self.conf: Conf | None = None
-        self.promised, self.since, self.log_epoch, self.doubt, self.commit, self.torn = known
+        self.promised, self.since, self.log_epoch, self.doubt, self.commit, self.torn, self.damaged = known
         self.log = LogView(*source.bounds())
         self.leading: Leading | None = None
         self.leads = False
@@ -211,7 +213,17 @@ class ReplicaState:
     @property
     def is_silent(self) -> bool:
         """Return True while it cannot say what it promised, or what its log is."""
-        return self.stale or self.torn
+        return self.stale or self.torn or self.is_damaged
+
+    @property
+    def is_damaged(self) -> bool:
+        """Return True if this node lost a log that others may have: what it acknowledged would count, and is not there.
+
+        The only replica leads on, for its node must refuse calls with the reason.
+        """
+        conf = self.conf
+        alone = conf is not None and len(conf.newest.replicas) == 1 and conf.opened.replicas == conf.newest.replicas
+        return self.damaged and not alone
 
     def is_durable(self) -> bool:
         """Return True if all that was asked to be kept is durable."""

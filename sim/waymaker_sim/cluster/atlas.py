@@ -6,6 +6,10 @@ the protocol, never of the plan. An atlas with one machine that has the only cop
 A copy is known by the epoch in which its whole log was verified, and by its last durable position; the greater copy holds all
 that any smaller one may have committed. What a majority holds counts as committed before its primary says so: acks may be on
 their way. A copy that was lost counts again once its machine reports it anew; a damaged one only when it was mended.
+
+A machine whose journal is torn comes to doubt its copies, though it lost nothing that was synced. Doubt is resolved by a
+majority of copies without doubt, or by all. A copy whose directory was lost never comes back: so the atlas forbids to tear
+another one, where too few without doubt would be left.
 """
 
 from __future__ import annotations
@@ -27,13 +31,15 @@ EMPTY = Copy(0, 0)
 class StreamCopies:
     """The copies of one stream on the machines of its replica set."""
 
-    __slots__ = ("replicas", "copies", "damaged", "committed", "unraised")
+    __slots__ = ("replicas", "copies", "damaged", "replaced", "committed", "unraised")
 
     def __init__(self, replicas: Sequence[int]) -> None:
         self.replicas = tuple(replicas)
         self.copies: dict[int, Copy] = {}
         self.damaged: dict[int, None] = {}
         """Machines whose copy has been damaged and not been mended."""
+        self.replaced: dict[int, None] = {}
+        """Machines that lost their directory, and have no copy in the new one yet that counts."""
         self.committed = EMPTY
         self.unraised = True
         """True if copies or replicas have changed since the majority was last looked at."""
@@ -57,6 +63,11 @@ class StreamCopies:
             for machine in self.replicas
             if machine not in self.damaged and self.copies.get(machine, EMPTY) >= self.committed
         ]
+
+    def needs_certain(self, machine: int) -> bool:
+        """Return True if the stream stops for good once a machine doubts its copy: a directory is lost, and few are certain."""
+        certain = [each for each in self.replicas if each != machine and self.copies.get(each, EMPTY) != EMPTY]
+        return len(certain) < self.majority() and any(each in self.replaced for each in self.replicas)
 
 
 class Atlas:
@@ -89,6 +100,8 @@ class Atlas:
         copies = self._streams[stream]
         if machine not in self._lost and copies.copies.get(machine) != copy:
             copies.copies[machine], copies.unraised = copy, True
+            if copy != EMPTY:
+                copies.replaced.pop(machine, None)
         if committed > copies.committed:
             copies.committed = committed
         if copies.unraised:
@@ -106,6 +119,7 @@ class Atlas:
         self.lost(machine)
         for copies in self._streams.values():
             copies.damaged.pop(machine, None)
+            copies.replaced[machine] = None
 
     def started(self, machine: int) -> None:
         """Note that a machine has started: what it reports from now on is what its disk holds."""
@@ -148,3 +162,10 @@ class Atlas:
             if machine in copies.replicas and len(left) < copies.majority():
                 return False
         return True
+
+    def permits_tear(self, machine: int) -> bool:
+        """Return True if a machine may find its journal torn, and doubt its copies."""
+        return not any(
+            machine in copies.replicas and machine not in copies.replaced and copies.needs_certain(machine)
+            for copies in self._streams.values()
+        )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
-from waymaker_core.api.effects import Effect
+from waymaker_core.api.effects import Effect, Log
 from waymaker_core.api.inputs import Input
 from waymaker_core.model.disk_ops import DiskFailure
 from waymaker_core.model.limits import Limits
@@ -157,10 +157,11 @@ class Machines:
         process.rate_ppm = self._off("rate", clocks, plan.rate_ppm)
         self._skews_ms[number] = self._off("skew", clocks, plan.skew_ms)
         process.jump_wall(self._skews_ms[number])
+        process.on_stop = partial(self._stop, process)
         process.on_down = partial(self._down, process)
         process.on_up = partial(self._up, process)
         process.on_step = self._stepped
-        process.on_log = lambda log: self.mark(f"log {log.event}")
+        process.on_log = partial(self._logged, process)
         process.on_other = partial(self._perform, process)
         receive = partial(self._receive, process)
         self.network.attach(number, Port(receive, process.reads_from_ns))
@@ -222,7 +223,14 @@ class Machines:
 
     # ------------------------------------------------------------ stops and starts
 
+    def _stop(self, process: Process) -> None:
+        """Let a stop tear the journal only if the atlas permits that the machine doubts its copies from then on."""
+        process.disk.faults.whole = not self.atlas.permits_tear(process.number)
+        if process.disk.faults.whole:
+            self.mark("tear forbidden by the atlas")
+
     def _up(self, process: Process) -> None:
+        process.disk.torn = False
         self.atlas.started(process.number)
         self.on_start(process)
 
@@ -230,6 +238,8 @@ class Machines:
         """Note that a process stopped or did not start, and schedule its next start."""
         refusal, number = process.refusal, process.number
         self.crashes += 1
+        if process.disk.torn:
+            self.atlas.lost(number)
         self.network.stopped(number)
         if self.digest is not None:
             self.digest.add(f"{self.events.now_ns} machine {number} down: {refusal}")
@@ -245,6 +255,26 @@ class Machines:
         delay_ns = MS + (self._tracks[number].magnitude("down for", self.plan.down_ns) if self.faulty else 0)
         self.events.after(delay_ns, partial(self._restart, process, process.run))
 
+    def _logged(self, process: Process, log: Log) -> None:
+        self.mark(f"log {log.event}")
+        if log.event == "quarantined" and process.number in self._torn:
+            self.events.after(MS, partial(self._replace_damaged, process, process.run))
+
+    def _replace_damaged(self, process: Process, run: int) -> None:
+        """Replace the directory in which a stream is damaged, as an operator does: once the atlas permits it.
+
+        A frame behind a synced end that the disk has lost may prove what is missing. No member gets another copy of a damaged
+        stream by itself.
+        """
+        if process.run != run or process.state is not State.UP:
+            return
+        if self.atlas.permits(process.number):
+            self.mark("directory of a damaged stream replaced")
+            process.lose_power()
+            self._replace_directory(process)
+        else:
+            self.events.after(TICK_NS, partial(self._replace_damaged, process, run))
+
     def _restart(self, process: Process, run: int) -> None:
         if process.run == run and process.state in (State.DOWN, State.REFUSED):
             self.mark("restart")
@@ -253,6 +283,7 @@ class Machines:
     def _replace_directory(self, process: Process) -> None:
         """Give a machine that is down an empty disk, and its node the identity of a new directory."""
         process.disk.wipe()
+        self._torn.pop(process.number, None)
         self.atlas.replaced(process.number)
         self._directories[process.number] += 1
         process.config = self._config_of(process.number, self._directories[process.number] + 1)

@@ -55,6 +55,8 @@ class DiskFaults:
     capacity: int = PLENTY
     lose: bool = True
     tear: bool = True
+    whole: bool = False
+    """True if no stop leaves a part of a write: each that was begun is there, or not at all."""
     lose_names: bool = True
     copy_on_write: bool = False
     """True if an overwrite needs new space first, as on file systems that copy on write, or with a quota."""
@@ -130,6 +132,8 @@ class SimDisk:
         """Called when the last of them was synced."""
         self.losses = 0
         """Number of stops that may have lost something."""
+        self.torn = False
+        """True if a stop since the last start may have left a part of a write to the journal."""
         self._names: dict[str, _File] = {}
         self._durable_names: dict[str, _File] = {}
         self._pending: list[_Pending] = []
@@ -371,7 +375,8 @@ class SimDisk:
                 self.perform(op)
             elif how_far and isinstance(op, Write) and not op.path.startswith(MEMORY):
                 data = b"".join(op.parts)
-                part = track.draw("bytes written", len(data) + 1)
+                part = 0 if self.faults.whole else track.draw("bytes written", len(data) + 1)
+                self.torn |= op.path.startswith(JOURNAL) and 0 < part < len(data)
                 self._write(op.path, op.offset, data[:part])
             elif how_far and isinstance(op, CreateFile):
                 self._create(op.path, track.draw("bytes created", op.size + 1))
@@ -404,7 +409,7 @@ class SimDisk:
         for path in sorted(self._durable_names):
             file = self._durable_names[path]
             if file.unsynced:
-                loss = self._lose_writes(file, track)
+                loss = self._lose_writes(path, file, track)
                 if loss:
                     lost.append(f"{path}: {loss}")
             elif file.ghost or len(file.content) != len(file.durable):
@@ -426,14 +431,17 @@ class SimDisk:
         self._pending = []
         return [f"{len(lost)} unsynced changes of names lost: {', '.join(lost)}"] if lost else []
 
-    def _lose_writes(self, file: _File, track: Track) -> str:
+    def _lose_writes(self, path: str, file: _File, track: Track) -> str:
         mode, count = track.draw("unsynced writes", 4), len(file.unsynced)
-        if mode == 1 and self.faults.lose:
-            kept: list[tuple[int, bytes]] = []
+        if self.faults.whole:
+            kept = file.unsynced
+        elif mode == 1 and self.faults.lose:
+            kept = []
         elif mode == 2 and self.faults.lose:
             kept = file.unsynced[: len(file.unsynced) - track.draw("writes lost", len(file.unsynced) + 1)]
         elif mode == 3 and self.faults.tear:
             self._tear(file, track)
+            self.torn |= path.startswith(JOURNAL)
             return f"{count} unsynced writes torn by the sector"
         else:
             kept = file.unsynced
@@ -523,6 +531,7 @@ class SimDisk:
         self._names, self._durable_names, self._pending, self._memory = {}, {}, [], {}
         self._fresh = None
         self.rotten = []
+        self.torn = False
         self.unsynced_journal.clear()
         self.losses += 1
 

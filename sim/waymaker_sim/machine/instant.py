@@ -93,6 +93,10 @@ class InstantNode(Asker):
         """Return a stream of this node, by its id."""
         return self.node._state.replicas[stream_id]
 
+    def replicas(self) -> list[StreamReplica]:
+        """Return all streams of this node."""
+        return list(self.node._state.replicas.values())
+
     def ask(self, request: Request) -> tuple[Answer | Refusal, list[ReceivedMessage] | None]:
         """Make one call at one instant, until it is answered and the node has no more work."""
         token = self.begin(request)
@@ -147,7 +151,7 @@ class InstantNode(Asker):
         raise AssertionError("the node never comes to rest")
 
     def _rounds_max(self) -> int:
-        streams = [replica.stream for replica in self.node._state.replicas.values()]
+        streams = [replica.stream for replica in self.replicas()]
         copying = sum(bool(stream.config.sources) for stream in streams)
         return ROUNDS_MAX + ROUNDS_A_COPY * copying * sum(stream.count for stream in streams)
 

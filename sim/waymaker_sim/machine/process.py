@@ -140,11 +140,11 @@ class Process(Alone):
         self.effects_left: int | None = None
         """Number of effects until the process crashes; None: no such plan."""
         self.target_disk_full: tuple[str, int] | None = None
-        """Prefix of the paths of operations before which the disk fills, and how many of them to let pass; None: no
-        plan."""
+        """Prefix of the paths of operations before which the disk fills, and how many of them to let pass."""
         self.on_targeted_disk_full: Callable[[], None] = lambda: None
         self.on_step: StepSeen | None = None
         self.on_up: Callable[[], None] = lambda: None
+        self.on_stop: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
         self.on_deposed: Callable[[], None] = lambda: None
         self.on_log: Callable[[Log], None] = lambda log: None
@@ -290,6 +290,7 @@ class Process(Alone):
             self.observer.fault(kind, detail)
 
     def _die(self) -> None:
+        self.on_stop()
         for job_id in sorted(self._running):
             self.disk.interrupt(self._running[job_id], self.track)
         self._running.clear()

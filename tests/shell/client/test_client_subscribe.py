@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 import waymaker
+from tests.kit.client_arrivals import Arrivals
 from tests.kit.client_fake_server import FakeConsumer, FakeServer, FakeStream, Session, until
 from waymaker.client.connection.states import State
 from waymaker_proto import pipeline_pb2 as pl
@@ -361,3 +362,24 @@ def test_prefetch_is_at_least_one() -> None:
         waymaker.connect("127.0.0.1:1").subscribe("s", "c", prefetch=0)
     with pytest.raises(waymaker.UsageError, match="limit"):
         waymaker.connect("127.0.0.1:1").subscribe("s", "c", limit=0)
+
+
+async def test_a_delivery_behind_a_confirmed_ack_is_noticed(
+    server: FakeServer, wm: waymaker.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrivals = Arrivals(monkeypatch)
+    consumer = server.streams["s"].consumers["c"]
+    fill(server, 2)
+    messages = wm.subscribe("s", "c")
+    first, second = await messages.next(), await messages.next()
+    consumer.again.append(first.seq)  # it waits when the ack is confirmed
+    await wm.publish("s", "x.0")
+    await until(lambda: arrivals.deliveries[first.seq] == 2)
+    await first.ack()
+    assert arrivals.confirmed == {first.seq} and arrivals.late == []
+    await second.nak()
+    assert arrivals.confirmed == {first.seq}, "a nak settles nothing"
+    consumer.again.append(first.seq)
+    await wm.publish("s", "x.1")
+    await until(lambda: arrivals.deliveries[first.seq] == 3)
+    assert arrivals.late == [first.seq]

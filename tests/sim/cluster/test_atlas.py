@@ -7,7 +7,7 @@ from itertools import combinations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from waymaker_sim.cluster.atlas import Atlas, Copy
+from waymaker_sim.cluster.atlas import EMPTY, Atlas, Copy
 
 THREE = (1, 2, 3)
 
@@ -112,6 +112,29 @@ def test_streams_are_judged_each_by_its_own_set() -> None:
     assert atlas.permits(3) and atlas.streams() == ["s"]
     atlas.place("s", (1, 2))
     assert not atlas.permits(1) and atlas.permits(3)
+
+
+def test_a_machine_may_doubt_its_copy_unless_a_lost_directory_leaves_too_few_that_are_certain() -> None:
+    atlas = atlas_with(5, 5, 5)
+    assert all(atlas.permits_tear(machine) for machine in THREE)
+    atlas.report(3, "s", EMPTY)
+    assert all(atlas.permits_tear(machine) for machine in THREE), "all are there, so all may be in doubt"
+    atlas.report(3, "s", Copy(1, 5))
+    atlas.replaced(2)
+    assert [machine for machine in THREE if atlas.permits_tear(machine)] == [2]
+    atlas.started(2)
+    atlas.report(2, "s", EMPTY)
+    assert [machine for machine in THREE if atlas.permits_tear(machine)] == [2], "no claim counts the new directory yet"
+    atlas.report(2, "s", Copy(1, 1))
+    assert all(atlas.permits_tear(machine) for machine in THREE), "a copy that lags is certain, too"
+
+
+def test_the_majority_that_is_certain_may_be_the_rest_of_a_larger_set() -> None:
+    atlas = atlas_with(5, 5, 5, 5, 5)
+    atlas.replaced(2)
+    assert atlas.permits_tear(1)
+    atlas.report(3, "s", EMPTY)
+    assert not atlas.permits_tear(1) and atlas.permits_tear(2)
 
 
 STEPS = st.lists(

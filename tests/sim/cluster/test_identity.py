@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from waymaker_core.cluster.member import Member
-from waymaker_core.model.types import CATALOG
+from waymaker_core.model.message_codec import plain_body
+from waymaker_core.model.types import CATALOG, StreamId
 from waymaker_sim.cluster.machines import MachinesPlan
 from waymaker_sim.kernel.events import SECOND
 from waymaker_sim.kernel.tape import Tape
@@ -159,3 +160,58 @@ def test_a_doubt_outlives_another_stop() -> None:
         each.disk.faults.capacity = 1 << 62
     world.machines.run_for(8 * SECOND)
     assert len(members(world)) == 3 and in_doubt(world) == []
+
+
+def damage(world: MembersWorld, number: int, payload: bytes) -> None:
+    """Flip a bit of a message in the journal of a machine that is down; later frames prove that it was synced."""
+    files = world.machines.machines[number].disk._names
+    body = plain_body("subject", payload)
+    places = [(file, file.durable.find(body)) for path, file in files.items() if path.startswith("journal/")]
+    file, at = next((file, at) for file, at in places if at >= 0)
+    file.durable[at] ^= 1
+    file.content[at] ^= 1
+
+
+def test_the_directory_with_a_damaged_stream_is_replaced_and_the_stream_is_whole_again() -> None:
+    world = at_rest(4)
+    machines = world.machines
+    machines.machines[2].lose_power()
+    machines.atlas.lost(2)
+    machines._torn[2] = "journal/"
+    damage(world, 2, next(iter(world.confirmed.values())))
+    machines.run_for(8 * SECOND)
+    assert machines.marks["log quarantined"] == machines.marks["directory of a damaged stream replaced"] == 1
+    assert not members(world)[1].node.quarantined()
+    assert all(2 in machines.atlas.good(stream) for stream in machines.atlas.streams())
+    wake(world)
+    assert goes_on(world)
+
+
+def test_a_replica_whose_stream_is_damaged_counts_in_no_fence() -> None:
+    """It acknowledged what another one lacks. Counted with an empty log, it would let that one lead without it."""
+    world = running(3)
+    machines = world.machines
+    machines.machines[3].disk.faults.capacity = 0  # it cannot start before it may
+    machines.machines[3].kill()
+    before = set(world.confirmed)
+    machines.run_for(4 * SECOND, lambda: len(world.confirmed) > len(before) + 60)
+    world.publishing = False
+    machines.run_for(2 * SECOND)
+    first = members(world)[0].node
+    stream_id = next(each for each in first.claimed_streams() if first.conf(each) is not None)
+    name = first._state.catalog.entries[StreamId(stream_id)].config.name
+    seq = min(seq for stream, seq in set(world.confirmed) - before if stream == name)
+    assert (name, seq + 3) in world.confirmed
+    for number in (1, 2):
+        machines.machines[number].disk.faults.capacity = 0 if number == 1 else 1 << 62
+        machines.machines[number].kill()
+    damage(world, 2, world.confirmed[name, seq])
+    machines.machines[3].disk.faults.capacity = 1 << 62
+    machines.run_for(8 * SECOND)
+    second, third = members(world)
+    assert second.node.quarantined() == [name]
+    assert not any(each.replicas.leads_stream(stream_id) for each in (second, third)), "the third one lacks the most"
+    machines.machines[1].disk.faults.capacity = 1 << 62
+    machines.run_for(10 * SECOND)
+    assert not members(world)[1].replicas.leads_stream(stream_id)
+    world._audit(name)

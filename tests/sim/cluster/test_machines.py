@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from waymaker_core.api.inputs import JobDone
 from waymaker_core.model.disk_ops import CreateFile, DiskFailure, Read, SyncDir, SyncFile, Write
 from waymaker_core.model.types import JobId, Now
 from waymaker_core.node import Node
+from waymaker_sim.cluster.atlas import Copy
 from waymaker_sim.cluster.links import Lane
 from waymaker_sim.cluster.machines import Machines, MachinesPlan, draw_machines_plan, report_alone
 from waymaker_sim.cluster.network import NetworkPlan
@@ -220,3 +222,41 @@ def test_a_wiped_disk_is_empty_after_every_stop() -> None:
         assert disk.paths() == []
         with pytest.raises(DiskFailure):
             disk.perform(Read("journal/1", 0, 1))
+
+
+def test_a_stop_tears_no_journal_where_the_atlas_forbids_it() -> None:
+    machines = machines_of(MachinesPlan(count=3))
+    atlas = machines.atlas
+    atlas.place("s", (1, 2, 3))
+    for machine in (1, 2, 3):
+        atlas.report(machine, "s", Copy(1, 5))
+
+    def is_whole(number: int, stop: Callable[[Process], None]) -> bool:
+        stop(machines.machines[number])
+        whole = machines.machines[number].disk.faults.whole
+        machines.await_up()
+        return whole
+
+    assert not is_whole(1, Process.kill) and not is_whole(1, Process.lose_power)
+    atlas.replaced(2)
+    assert is_whole(1, Process.kill) and is_whole(3, Process.lose_power)
+    assert machines.marks["tear forbidden by the atlas"] == 2
+    assert not is_whole(2, Process.kill), "it has no copy that counts"
+
+
+def test_a_machine_whose_journal_is_torn_has_no_good_copy_until_it_reports_one() -> None:
+    machines = machines_of(MachinesPlan(count=3))
+    atlas, process = machines.atlas, machines.machines[1]
+    atlas.place("s", (1, 2, 3))
+    for machine in (1, 2, 3):
+        atlas.report(machine, "s", Copy(1, 5))
+    process.kill()
+    assert atlas.good("s") == [1, 2, 3]
+    machines.await_up()
+    process.disk.torn = True
+    process.kill()
+    assert atlas.good("s") == [2, 3] and not atlas.permits(2)
+    machines.await_up()
+    assert not process.disk.torn
+    atlas.report(1, "s", Copy(1, 5))
+    assert atlas.good("s") == [1, 2, 3]
