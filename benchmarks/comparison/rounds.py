@@ -8,6 +8,7 @@ the others go on. Nothing is left running or on disk, however it ends.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,8 @@ NATS_NO_SYNC: Final = "NATS, no sync"
 BARE: Final = "bare"
 UNCOUNTED: Final = {"redis": ("subjects",)}
 """Curves that mean nothing to a kind: a stream of Redis has no subjects."""
+SYNCED_FROM_S: Final = 0.1
+"""A load with cells of at least this is measured in earnest, and every turn begins with caches that are written."""
 TURN_PREPARATIONS: Final = 12
 """A turn takes no longer than this many of a point's preparations, or it hangs: that is many times what a turn takes."""
 Say = Callable[[str], None]
@@ -144,6 +147,8 @@ def _add(rounds: Rounds, entry: Entry, measured: dict[str, Measured]) -> None:
 
 def _turn(found: Comparison, entry: Entry, task: str, load: Load, say: Say) -> dict[str, Measured]:
     """Run a turn; note where it fails, and return nothing. Without our own there is nothing to compare."""
+    if load.seconds >= SYNCED_FROM_S:
+        os.sync()  # what the last turn left in the system's caches would be written, and waited for, in this one
     try:
         return run_turn(entry, task, load)
     except TurnFailed as error:

@@ -197,7 +197,7 @@ def comparison() -> Comparison:
 
 
 AROUND = {"date": "2026-01-02 03:04 UTC", "machine": "2 cores", "NATS": "2.15.1"}
-SMALL = Load(0.1, (128,), (128,), 1, 1, {"streams": (1, 100)}, 1)
+SMALL = Load(0.01, (128,), (128,), 1, 1, {"streams": (1, 100)}, 1)
 SECTION = """\
 Measured 2026-01-02 03:04 UTC in 3 of 5 rounds and 1.5 minutes.
 
