@@ -333,16 +333,13 @@ def test_everything_is_written_beside_the_page(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------ the command
 
 
-def processes_in(folder: Path) -> list[str]:
-    """Return the commands of processes that name a folder."""
+def processes_in(folder: Path) -> list[int]:
+    """Return the processes whose commands name a folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(folder) in command:
-            found.append(command)
+        with contextlib.suppress(OSError):  # it has ended
+            if os.fsencode(folder) in path.read_bytes():
+                found.append(int(path.parent.name))
     return found
 
 
@@ -375,6 +372,25 @@ def test_an_interrupted_run_writes_nothing_and_leaves_nothing(
     assert said.splitlines()[-1] == "interrupted: nothing was written"
     assert page.read_text() == f"{BEGIN}\nold\n{END}\n"
     assert not list(folder.iterdir()) and not processes_in(folder)
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are looked for in /proc")
+def test_a_server_that_ended_before_its_time_hides_no_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+
+    def interrupted() -> None:
+        with contestants(tmp_path):
+            (server,) = processes_in(tmp_path)
+            os.kill(server, signal.SIGKILL)
+            while ") Z " not in Path(f"/proc/{server}/stat").read_text():  # ended, and not asked for yet
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,29 @@ def test_ctrl_c_prints_what_was_measured_and_removes_what_was_made(server: RealS
 
 
 @pytest.mark.process
+def test_ctrl_c_without_a_server_names_what_it_leaves_behind(tmp_path: Path) -> None:
+    own = RealServer(tmp_path / "data")
+    own.start()
+    try:
+        arguments = command("publish", "--seconds", "600", "--timeout", "1", "--server", own.address)
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+        deadline = time.monotonic() + 60
+        try:
+            while b"bench-" not in (made := streams(own)):
+                assert time.monotonic() < deadline
+            own.kill()
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    finally:
+        own.close()
+    name = made.decode().split()[0]
+    assert f"the stream {name} is left behind: " in said.decode()
+    assert process.returncode in {exits.INTERRUPTED, exits.UNAVAILABLE}, "whichever came first"
+
+
+@pytest.mark.process
 def test_at_a_terminal_a_bar_shows_how_far_it_is(server: RealServer) -> None:
     ours, theirs = pty.openpty()
     arguments = command("publish", "fetch", "--seconds", "0.6", "--count", "20k", "--server", server.address, "--json")
