@@ -36,7 +36,9 @@ from waymaker_core.model.disk_ops import DiskFailure, OpResult, ReadChunk
 from waymaker_core.model.result_codes import Answer, Refusal
 from waymaker_core.model.types import ANYONE, Now, StreamId, Token
 from waymaker_core.node import Node, NodeConfig, open_node
+from waymaker_core.node.source_run import SourceRun, Stage
 from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.sources.copies import CopyRule
 from waymaker_core.storage.disk_steps import drive
 from waymaker_sim.kernel.checks import violated
 from waymaker_sim.machine.disk import SimDisk
@@ -132,6 +134,15 @@ class InstantNode(Asker):
     def tick(self) -> None:
         """Run what is due now."""
         self.settle([])
+
+    def halt_sources(self) -> None:
+        """Let no stream that is there copy or count: it is looked at as it is. Call it before the first step."""
+        limits = self.node.config.limits
+        for replica in self.node._state.replicas.values():
+            sources = replica.stream.config.sources
+            replica.leading.sources = [SourceRun(at, each, CopyRule(each, limits)) for at, each in enumerate(sources)]
+            for run in replica.leading.sources:
+                run.stage = Stage.HALTED
 
     def settle(self, inputs: list[Input]) -> None:
         """Step until no job is in flight and nothing is due."""

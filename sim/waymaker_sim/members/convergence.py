@@ -53,7 +53,9 @@ def unlike(machines: Sequence[Process], track: Track) -> str:
     members = dict(_members(machines))
     for process in machines:
         alone = replace(process.config, member=False, members=(), replicated=False)
-        seen = observe(InstantNode(alone, process.disk.copy(track), Now(1, process.now().wall_ms)))
+        node = InstantNode(alone, process.disk.copy(track), Now(1, process.now().wall_ms))
+        node.halt_sources()  # a source may be on one of the disks only
+        seen = observe(node)
         here = {each.name for each in _replicated_here(process.number, members[process.number])}
         for name in sorted(here & seen.keys()):
             other, known = first.setdefault(name, (process.number, seen[name]))
