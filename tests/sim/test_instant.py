@@ -42,19 +42,3 @@ def test_a_node_that_never_comes_to_rest_is_noticed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(node.node, "next_deadline", lambda: node.now.mono_ns)
     with pytest.raises(AssertionError, match="never comes to rest"):
         node.tick()
-
-
-@pytest.mark.parametrize("halts", [False, True])
-def test_a_node_that_is_looked_at_as_it_is_copies_nothing(halts: bool) -> None:
-    config, now = NodeConfig(1, bytes(16), Limits()), Now(1_000_000_000, 1_700_000_000_000)
-    node = InstantNode(config, SimDisk(DiskFaults(), Tape(1).track("disk")), now)
-    node.ask(CreateStream(stream_config("to", sources=(SourceConfig("from"),))))
-    again = InstantNode(config, node.disk.copy(Tape(1).track("twin")), now)
-    if halts:
-        again.halt_sources()
-    again.ask(CreateStream(stream_config("from")))
-    again.ask(publish("from", ("a", b"1")))
-    again.now = Now(now.mono_ns + 10_000_000_000, now.wall_ms + 10_000)
-    again.tick()
-    answer, _ = again.ask(GetStreamInfo("to"))
-    assert answer.value.stats.msg_count == (0 if halts else 1)  # type: ignore[union-attr]

@@ -8,7 +8,7 @@ send. The rules: a message is stored once and answered alike, and an older epoch
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from waymaker_core.api import requests
@@ -243,14 +243,15 @@ def _part(sent: Sent, entries: Sequence[int], epoch: int) -> Sent:
     return Sent(
         sent.stream,
         attempts,
-        replace(
-            request,
+        requests.Publish(
+            request.stream,
             subjects=[attempt.subject for attempt in attempts],
             sizes=[request.sizes[entry] for entry in entries],
             lengths=[len(attempt.body) for attempt in attempts],
             body=b"".join(attempt.body for attempt in attempts),
             times_ms=None if request.times_ms is None else [request.times_ms[entry] for entry in entries],
             expected=None if request.expected is None else [request.expected[entry] for entry in entries],
+            service=request.service,
             producer=requests.Producer(request.producer.id, epoch, numbers, resent=True),
         ),
     )

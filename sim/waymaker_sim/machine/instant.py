@@ -36,9 +36,7 @@ from waymaker_core.model.disk_ops import DiskFailure, OpResult, ReadChunk
 from waymaker_core.model.result_codes import Answer, Refusal
 from waymaker_core.model.types import ANYONE, Now, StreamId, Token
 from waymaker_core.node import Node, NodeConfig, open_node
-from waymaker_core.node.source_run import SourceRun, Stage
 from waymaker_core.node.stream_replica import StreamReplica
-from waymaker_core.sources.copies import CopyRule
 from waymaker_core.storage.disk_steps import drive
 from waymaker_sim.kernel.checks import violated
 from waymaker_sim.machine.disk import SimDisk
@@ -95,6 +93,10 @@ class InstantNode(Asker):
         """Return a stream of this node, by its id."""
         return self.node._state.replicas[stream_id]
 
+    def replicas(self) -> list[StreamReplica]:
+        """Return all streams of this node."""
+        return list(self.node._state.replicas.values())
+
     def ask(self, request: Request) -> tuple[Answer | Refusal, list[ReceivedMessage] | None]:
         """Make one call at one instant, until it is answered and the node has no more work."""
         token = self.begin(request)
@@ -135,15 +137,6 @@ class InstantNode(Asker):
         """Run what is due now."""
         self.settle([])
 
-    def halt_sources(self) -> None:
-        """Let no stream that is there copy or count: it is looked at as it is. Call it before the first step."""
-        limits = self.node.config.limits
-        for replica in self.node._state.replicas.values():
-            sources = replica.stream.config.sources
-            replica.leading.sources = [SourceRun(at, each, CopyRule(each, limits)) for at, each in enumerate(sources)]
-            for run in replica.leading.sources:
-                run.stage = Stage.HALTED
-
     def settle(self, inputs: list[Input]) -> None:
         """Step until no job is in flight and nothing is due."""
         rounds = 0
@@ -158,7 +151,7 @@ class InstantNode(Asker):
         raise AssertionError("the node never comes to rest")
 
     def _rounds_max(self) -> int:
-        streams = [replica.stream for replica in self.node._state.replicas.values()]
+        streams = [replica.stream for replica in self.replicas()]
         copying = sum(bool(stream.config.sources) for stream in streams)
         return ROUNDS_MAX + ROUNDS_A_COPY * copying * sum(stream.count for stream in streams)
 

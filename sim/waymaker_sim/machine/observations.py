@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from waymaker_core.api.requests import (
@@ -19,6 +19,7 @@ from waymaker_core.api.requests import (
 )
 from waymaker_core.model import result_codes as outcomes
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
+from waymaker_core.model.message_codec import decode_body
 from waymaker_core.model.result_codes import Answer, Refusal, Status
 from waymaker_sim.kernel.checks import require, violated
 from waymaker_sim.machine.process import ReceivedMessage
@@ -105,7 +106,7 @@ def _observe_stream(asker: Asker, name: str) -> SeenStream | str:
         if not got:
             break
     subjects = _subjects(asker, name)
-    seen = SeenStream(info.config, _figures(info.stats), info.stream_id, info.created_ms, messages, subjects)
+    seen = SeenStream(info.config, figures(info.stats), info.stream_id, info.created_ms, messages, subjects)
     after = ""
     while True:
         page2 = _page(asker, ListConsumers(name, after, 4))
@@ -126,6 +127,32 @@ def _subjects(asker: Asker, name: str) -> list[str]:
         subjects += page.entries
         if not page.next_after:
             return subjects
+
+
+def growing(seen: Seen) -> set[str]:
+    """Return the streams that a node may add to by itself: those that copy, and those of their letters."""
+    streams = [stream for stream in seen.values() if isinstance(stream, SeenStream) and stream.config.sources]
+    return {each.config.name for each in streams} | {
+        source.dlq_stream for each in streams for source in each.config.sources if source.dlq_stream
+    }
+
+
+def up_to(stream: SeenStream, last_seq: int) -> SeenStream:
+    """Return a stream without what was added behind a sequence. Its bytes are those of the bodies."""
+    messages = [message for message in stream.messages if message.seq <= last_seq]
+    stats = stream.stats[0], min(stream.stats[1], last_seq), len(messages), sum(len(each.body) for each in messages)
+    subjects = sorted({decode_body(each.body)[0] for each in messages})
+    return replace(stream, stats=stats, messages=messages, subjects=subjects)
+
+
+def losses(before: Seen, after: Seen) -> str:
+    """Return the differences of two observations, but for what was added meanwhile to streams that copy."""
+    one, other = dict(before), dict(after)
+    for name in growing(before):
+        a, b = one.get(name), other.get(name)
+        if isinstance(a, SeenStream) and isinstance(b, SeenStream):
+            one[name], other[name] = up_to(a, a.stats[1]), up_to(b, a.stats[1])
+    return differences(one, other)
 
 
 def differences(one: Seen, other: Seen) -> str:
@@ -160,5 +187,6 @@ def _fields(a: SeenStream, b: SeenStream) -> list[str]:
     return found
 
 
-def _figures(stats: StreamStats) -> tuple[int, int, int, int]:
+def figures(stats: StreamStats) -> tuple[int, int, int, int]:
+    """Return what a restart must not change of a stream's figures."""
     return stats.first_seq, stats.last_seq, stats.msg_count, stats.bytes

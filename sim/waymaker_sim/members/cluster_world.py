@@ -17,7 +17,7 @@ from waymaker_core.cluster.member import Member, open_member
 from waymaker_core.model.disk_ops import DiskOp, OpResult
 from waymaker_core.model.types import Now
 from waymaker_core.node import NodeConfig
-from waymaker_sim.clients.delivery_liveness import AGED_WITHIN_NS
+from waymaker_sim.checkers.copies_audit import CopiesAudit, lagging_sources
 from waymaker_sim.cluster.machines import Machines, MachinesPlan, config_with
 from waymaker_sim.cluster.peers import PeerKinds
 from waymaker_sim.history.groups import FOREVER_NS
@@ -26,12 +26,13 @@ from waymaker_sim.kernel.digest import Digest
 from waymaker_sim.kernel.events import MS, SECOND, Events
 from waymaker_sim.kernel.tape import Tape
 from waymaker_sim.machine.access import Access
-from waymaker_sim.machine.observations import Seen, differences, observe
+from waymaker_sim.machine.observations import Seen, losses, observe
 from waymaker_sim.machine.process import Process
 from waymaker_sim.machine.swarm import Plan, plan_of
 from waymaker_sim.members.access import ClusterAccess
 from waymaker_sim.members.convergence import lagging, unlike
 from waymaker_sim.members.copies import Copies
+from waymaker_sim.members.expiries import wait_ms
 from waymaker_sim.members.log_views import LogViews
 from waymaker_sim.members.primaries import Primaries
 from waymaker_sim.members.world import draw_members_plan
@@ -40,8 +41,6 @@ from waymaker_sim.world.world import HEAL_NS, PatientAsker, World
 KINDS = PeerKinds(ToPeer, FromPeer, Elsewhere)
 CLUSTER_IDLE_NS = 4 * SECOND
 """Still longer than any wait for an ack, any nak delay, and any work of a client. Each second has hundreds of steps."""
-REST_NS = 12 * SECOND
-"""Time after the last publish for what expires by a clock that was ahead."""
 LOOK_NS = 5 * MS
 """Time between two looks at all logs of all members."""
 SERVICES = ["", "", "", "keys", "keys closely", "stores", "guests", "sources", "sketches"]
@@ -186,16 +185,19 @@ class ClusterWorld(World):
         super()._rest()
 
     def _drain(self) -> bool:
-        begun_ns = self.events.now_ns
         drained = super()._drain()
-        known = [each for each in self.history.incarnations if not each.ended]
-        ages_ms = [config.max_age_ms for incarnation in known for config in incarnation.configs]
-        # What expires goes before it is looked at: a restart removes nothing then. Times that a clock gave which was ahead are
-        # reached later.
-        age_ns, late = max(ages_ms, default=0) * MS, self.machines_plan.skew_ms or self.machines_plan.wall_jump
-        rest_ns = (max(REST_NS, age_ns) if late else age_ns) + AGED_WITHIN_NS if age_ns else 0
-        self.events.run_until(max(self.events.now_ns, begun_ns + rest_ns))
+        # What expires goes before it is looked at: a restart removes nothing then.
+        while self._ages() and (rest_ms := wait_ms(observe(PatientAsker(self.view)), self._wall_ms())):
+            self.events.run_until(self.events.now_ns + rest_ms * MS)
         return drained
+
+    def _ages(self) -> bool:
+        """Return True if messages of some stream may expire."""
+        known = [each for each in self.history.incarnations if not each.ended]
+        return any(config.max_age_ms for incarnation in known for config in incarnation.configs)
+
+    def _wall_ms(self) -> int:
+        return Process.FIRST_WALL_MS + self.events.now_ns // MS
 
     def _await_leaders(self) -> None:
         """Let the world go on until each log is led, and applied to its end everywhere."""
@@ -212,9 +214,15 @@ class ClusterWorld(World):
                 crash(machine)
             self._await_leaders()
             require(self.serves_all(), "comes up", "after the audit, some member does not start")
+            if self.copyist is not None:
+                # Another member may lead what copies now, and have the source that the former one had not.
+                self._catch_up(self.copyist, partial(lagging_sources, view=self.view))
             self._converge()
-            found = differences(seen, observe(PatientAsker(self.view)))
+            before, seen = seen, observe(PatientAsker(self.view))
+            found = losses(before, seen)
             require(not found, "recovery twice", f"after {crash.__name__} of all members: {found}")
+            if self.copyist is not None:
+                CopiesAudit(self.view, self.history).check(seen)
             self._check_sketches(seen)
 
     def _converge(self) -> None:
