@@ -25,9 +25,11 @@ SEEDS = load_seeds(Path(__file__).with_name("mutant_seeds.json"))
 """By mutant: a seed that notices, and costs little; written by `waymaker sim mutants --known`."""
 SPARE_SEEDS = (3, 4, 10, 12, 14, 15, 18, 36, 572, 641, 1241, 2292, 2800)
 """Where a world has changed: other small ones to try."""
+DEAR = {"load-anew"}
+"""Mutants that take worlds of many seconds: the gate alone runs them."""
 
 
-@pytest.mark.parametrize("name", sorted(MUTANTS))
+@pytest.mark.parametrize("name", sorted(MUTANTS.keys() - DEAR))
 def test_a_missing_rule_is_noticed(name: str) -> None:
     seeds = dict.fromkeys([SEEDS[name], *SPARE_SEEDS])
     for seed in seeds:

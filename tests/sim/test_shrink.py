@@ -143,7 +143,7 @@ def test_progress_is_told_with_every_run() -> None:
 
 # ---------------------------------------------------------------- whole worlds
 
-FALL = {"answer-early": 4, "reuse-ids": 4, "start-at-first": 6}
+FALL = {"answer-early": 4, "reuse-ids": 4}
 """Mutants that fall within milliseconds and need no fault for it, and how many draws a run needs that shows them."""
 OPERATIONS_MAX = 4
 CALLS_MAX = 25

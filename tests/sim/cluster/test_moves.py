@@ -151,7 +151,7 @@ def test_the_streams_of_a_stalled_disk_are_led_elsewhere_and_come_back() -> None
     assert not any(member.leads_catalog for number, member in world._members().items() if number == stalled)
     process.pace = pace
     before = len(world.confirmed)
-    machines.run_for(30 * SECOND)
+    machines.run_for(10 * SECOND)
     assert len(world.confirmed) > before
     assert world._members()[stalled]._liveness.is_well(machines.events.now_ns // MS, stalled)
 
