@@ -95,7 +95,9 @@ class SketchFeeder:
 
         def replied(ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
             if isinstance(answer, Answer):
-                assert isinstance(answer.value, Published) and not answer.value.failures
+                stored = isinstance(answer.value, Published) and not answer.value.failures
+                require(stored, "answer allowed", f"a publish to the stream of the sketches ended with {answer!r}")
+                assert isinstance(answer.value, Published)
                 self._confirmed |= dict(enumerate(bodies, answer.value.first_seq))
 
         if self.view.ask(request, replied, lambda: None) is not None:
