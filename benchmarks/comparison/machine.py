@@ -27,7 +27,7 @@ def circumstances(folder: Path) -> dict[str, str]:
     load = os.getloadavg()
     return {
         "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
-        "machine": f"{os.cpu_count()} cores, {_processor()}, {platform.system()} {platform.release()}, {_file_system(folder)}",
+        "machine": f"{os.cpu_count()} cores, {_processor()}, {platform.system()} {platform.release().partition('-')[0]}, {_file_system(folder)}",
         "load at the start": ", ".join(f"{each:.2f}" for each in load),
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         **versions(),
