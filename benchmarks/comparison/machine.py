@@ -27,7 +27,7 @@ def circumstances(folder: Path) -> dict[str, str]:
     load = os.getloadavg()
     return {
         "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
-        "machine": f"{os.cpu_count()} cores, {_processor()}, {platform.system()} {platform.release().partition('-')[0]}, {_file_system(folder)}",
+        "machine": ", ".join((f"{os.cpu_count()} cores", _processor(), _system(), _file_system(folder))),
         "load at the start": ", ".join(f"{each:.2f}" for each in load),
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         **versions(),
@@ -68,3 +68,8 @@ def _file_system(folder: Path) -> str:
     place = folder.resolve()
     above = [(len(path), kind) for path, kind in mounts if place.is_relative_to(path)]
     return max(above)[1] if above else "unknown file system"
+
+
+def _system() -> str:
+    """Return the operating system with its release, without the name of its build."""
+    return f"{platform.system()} {platform.release().partition('-')[0]}"
